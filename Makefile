@@ -1,0 +1,40 @@
+# Every day commands. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
+
+.PHONY: help install lint test demo dev bench
+
+help: ## Lists these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Installs the Debian packages that building and testing need
+	@softhsm/packages.sh gcc libc6-dev python3-venv
+	@softhsm/install.sh
+
+lint: ## Format, clippy, dependencies (licences, bans, advisories), shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	.ci/deny.sh
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); \
+	else echo "NOTE: shell scripts were NOT checked: shellcheck is not installed"; fi
+
+# Both tokens first, so that a missing package shows before the long part.
+test: install ## Everything CI runs: lint, then every test on SoftHSM and on Kryoptic
+	@tests/kryoptic/build.sh >/dev/null
+	@$(MAKE) lint
+	cargo build --workspace --locked
+	KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" cargo test --workspace --locked --no-fail-fast
+
+demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a refusal, the audit log
+	@demo/run.sh
+
+# The dev profile: the first `make dev` should take minutes less to build. Figures come from `make bench`.
+dev: install ## Starts a throwaway server on a throwaway token and says how to reach it
+	@cargo run --locked --quiet -- dev
+
+bench: install ## Measures CPU per operation; prints a table, writes target/bench/service.json
+	@benches/run.sh
