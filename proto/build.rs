@@ -4,9 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["keyreeve/v1/crypto.proto", "keyreeve/v1/keys.proto", "keyreeve/v1/system.proto"];
+    let files = [
+        "keyreeve/v1/crypto.proto",
+        "keyreeve/v1/keys.proto",
+        "keyreeve/v1/system.proto",
+    ];
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("keyreeve.v1.bin"), descriptors.encode_to_vec())?;

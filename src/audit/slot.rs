@@ -1,0 +1,86 @@
+//! A reserved place in the writer's queue: what makes "no room in the log, no operation" true.
+
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Draft, Verdict};
+use crate::{Error, Result, store::Change, store::ChangeError};
+
+/// What travels to the writer: drafts that get consecutive records in one commit, with at most one change.
+pub struct Entry {
+    pub drafts: Vec<Draft>,
+    pub change: Option<Change>,
+    /// Told once the records (and the change) are committed; absent for entries nobody waits for.
+    pub done: Option<oneshot::Sender<Commit>>,
+}
+
+/// What became of an entry. `Refused`: the change lost its compare-and-set; the record says so, and is committed.
+pub type Commit = std::result::Result<(), CommitError>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    #[error("the change was refused")]
+    Refused(#[source] ChangeError),
+    #[error("the log or the store cannot be written")]
+    Unwritable,
+}
+
+/// The way into the log. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    queue: mpsc::Sender<Entry>,
+}
+
+impl Log {
+    /// The log in front of a writer that receives from the other end of `queue`.
+    pub fn new(queue: mpsc::Sender<Entry>) -> Self {
+        Self { queue }
+    }
+
+    /// Reserves a place. Errors: `LogUnavailable` if the writer has stopped; `Overloaded` if there is no room before `deadline`.
+    pub async fn reserve(&self, deadline: Instant) -> Result<Slot> {
+        let reserved = match self.queue.clone().try_reserve_owned() {
+            Ok(permit) => return Ok(Slot { permit }),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::LogUnavailable),
+            Err(mpsc::error::TrySendError::Full(queue)) => {
+                tokio::time::timeout_at(deadline.into(), queue.reserve_owned()).await
+            }
+        };
+        match reserved {
+            Ok(Ok(permit)) => Ok(Slot { permit }),
+            Ok(Err(_)) => Err(Error::LogUnavailable),
+            Err(_) => Err(Error::Overloaded {
+                retry_after: std::time::Duration::from_millis(100),
+            }),
+        }
+    }
+}
+
+/// One reserved place. Sending through it never blocks and is never full.
+pub struct Slot {
+    permit: mpsc::OwnedPermit<Entry>,
+}
+
+impl Slot {
+    /// Hands the records over and waits until they are committed.
+    pub(crate) async fn commit(self, drafts: Vec<Draft>, change: Option<Change>) -> Commit {
+        let (done, committed) = oneshot::channel();
+        self.permit.send(Entry {
+            drafts,
+            change,
+            done: Some(done),
+        });
+        committed.await.unwrap_or(Err(CommitError::Unwritable))
+    }
+
+    /// Hands over the record of a permit that was dropped midway. Synchronous: it is called from `Drop`.
+    pub(crate) fn abort(self, mut draft: Draft) {
+        draft.verdict = Verdict::Aborted;
+        self.permit.send(Entry {
+            drafts: vec![draft],
+            change: None,
+            done: None,
+        });
+    }
+}

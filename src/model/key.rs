@@ -1,0 +1,153 @@
+//! Keys and their versions, as the rest of the service sees them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{EnvironmentId, KeyId, KeyName, KeyState, KeyVersion, Team};
+use crate::{Error, Result, clock::Timestamp};
+
+/// What a key is for. One key, one purpose (security design, section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    EncryptDecrypt,
+}
+
+/// Where a key's versions live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Residency {
+    /// In the store, wrapped by the KEK; unwrapped inside the token for use.
+    Wrapped,
+}
+
+/// A key: a name, an owner, and versions of which one is primary.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub id: KeyId,
+    pub name: KeyName,
+    pub team: Arc<Team>,
+    pub purpose: Purpose,
+    pub residency: Residency,
+    pub owner: String,
+    pub labels: BTreeMap<String, String>,
+    pub primary: KeyVersion,
+    /// In ascending order of number; never empty.
+    pub versions: Vec<Arc<Version>>,
+    pub created: Timestamp,
+    pub row_version: u64,
+}
+
+/// One version of a key: what protects data.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub key: KeyId,
+    pub number: KeyVersion,
+    pub state: KeyState,
+    /// The state from which destruction was scheduled; set in `PendingDestruction` only.
+    pub state_before: Option<KeyState>,
+    pub state_changed: Timestamp,
+    pub state_reason: String,
+    /// The earliest moment of destruction; set in `PendingDestruction` only.
+    pub destroy_at: Option<Timestamp>,
+    /// The wrapped key; gone once destroyed.
+    pub blob: Option<Arc<Blob>>,
+    pub at_birth: TokenAttributes,
+    pub created: Timestamp,
+    pub row_version: u64,
+}
+
+/// A wrapped version key as the store keeps it; parsed and verified by the token layer on first use.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Blob {
+    bytes: Box<[u8]>,
+    sha256: [u8; 32],
+}
+
+impl Blob {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let sha256 = keyreeve_envelope::blob::blob_sha256(&bytes);
+        Self {
+            bytes: bytes.into(),
+            sha256,
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Names the blob in handle caches.
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({} bytes)", self.bytes.len())
+    }
+}
+
+/// Attributes of a key object as the token reported them at `observed`. Self-reported by the module: no proof against a dishonest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TokenAttributes {
+    pub local: bool,
+    pub always_sensitive: bool,
+    pub never_extractable: bool,
+    pub sensitive: bool,
+    pub extractable: bool,
+    pub modifiable: bool,
+    pub copyable: bool,
+    /// Unix ms.
+    pub observed: i64,
+}
+
+impl Key {
+    pub fn environment(&self) -> EnvironmentId {
+        self.team.environment.id
+    }
+
+    pub fn version(&self, number: KeyVersion) -> Option<&Arc<Version>> {
+        self.versions
+            .binary_search_by_key(&number, |version| version.number)
+            .ok()
+            .map(|at| &self.versions[at])
+    }
+
+    pub fn primary_version(&self) -> &Arc<Version> {
+        self.version(self.primary)
+            .expect("the primary version is one of the versions")
+    }
+
+    /// The state of the primary version.
+    pub fn state(&self) -> KeyState {
+        self.primary_version().state
+    }
+
+    /// The primary version, if its state lets it protect (encrypt, make data keys).
+    pub fn protecting(&self, operation: &'static str) -> Result<&Arc<Version>> {
+        let version = self.primary_version();
+        if version.state.protects() {
+            Ok(version)
+        } else {
+            Err(self.state_forbids(version, operation))
+        }
+    }
+
+    /// Version `number`, if its state lets it process (decrypt, unwrap). `DecryptFailed` if there is no such version.
+    pub fn processing(&self, number: KeyVersion, operation: &'static str) -> Result<&Arc<Version>> {
+        let version = self.version(number).ok_or(Error::DecryptFailed)?;
+        if version.state.processes() {
+            Ok(version)
+        } else {
+            Err(self.state_forbids(version, operation))
+        }
+    }
+
+    pub fn state_forbids(&self, version: &Version, operation: &'static str) -> Error {
+        Error::StateForbids {
+            key: self.name.clone(),
+            version: version.number.number(),
+            state: version.state,
+            operation,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the service is about: environments, teams, keys, versions; their names, ids and states. Plain types, no I/O.
+
+mod environment;
+mod key;
+mod name;
+mod state;
+
+pub use environment::{Environment, Team};
+pub use key::{Blob, Key, Purpose, Residency, TokenAttributes, Version};
+pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, TeamId};
+pub use name::{EnvironmentName, InvalidName, KeyName, TeamName};
+pub use state::{KeyState, Transition};

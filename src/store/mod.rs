@@ -1,0 +1,12 @@
+//! The store: rows that carry authority, each MACed and tied into one chain of changes; read by everyone, changed by the audit writer alone.
+//!
+//! `open` gives two handles. [`Directory`] reads: the hot rows from memory, verified when they are loaded. [`Committer`] changes, and
+//! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows".
+
+mod change;
+mod directory;
+mod row;
+
+pub use change::{Applied, Change, ChangeError, Expected, Remembered, Write};
+pub use directory::{Directory, Page};
+pub use row::{Column, Kind, Row, Table, Value};

@@ -1,0 +1,110 @@
+//! The seam between the service and whatever hosts the PKCS#11 module: typed calls in, typed answers out.
+//!
+//! A worker process will speak the same calls over its socket; so nothing here names a handle, a session or a permit.
+
+use std::{sync::Arc, time::Instant};
+
+use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKeys, subkey::SubkeyBytes};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::TokenError;
+use crate::model::{Blob, TokenAttributes};
+
+/// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
+#[derive(Clone, Copy)]
+pub struct EnvelopeInput {
+    pub header: [u8; 32],
+    pub salt: [u8; 32],
+    pub ec_hash: [u8; 32],
+}
+
+/// One typed call. There is no call that works caller-chosen bytes with a key.
+pub enum Call {
+    /// Message keys of one version, one for each input, in order.
+    EnvelopeKeys {
+        blob: Arc<Blob>,
+        inputs: Vec<EnvelopeInput>,
+    },
+    /// A new type 1 version key, wrapped under the newest KEK, checked in use.
+    MakeEnvelopeKey {
+        environment: EnvironmentId,
+        key: KeyId,
+        version: KeyVersion,
+        created_ms: u64,
+    },
+    /// What the token reports of the unwrapped version now; recomputes its KCV.
+    Attributes { blob: Arc<Blob> },
+    /// What the token reports of the KEK.
+    MasterKeyAttributes,
+    /// Random bytes of the token, at most 4,096.
+    Random { length: usize },
+    /// First 32 bytes of the SVC key's answer for a service subkey.
+    Subkey(SubkeyLabel),
+    /// Forget the unwrapped handle of this blob (SHA-256): its state changed.
+    Evict { blob: [u8; 32] },
+    /// Known answer of CANARY: is this the token, and does it work?
+    Probe,
+}
+
+/// Which service subkey (`docs/formats.md`, "Service subkeys").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubkeyLabel {
+    Row,
+    Cred,
+    Page,
+    Hedge,
+    Redact { log_origin: Arc<str> },
+}
+
+/// The answer to the call of the same name.
+pub enum Answer {
+    EnvelopeKeys(Vec<MessageKeys>),
+    MadeEnvelopeKey(Box<MadeKey>),
+    Attributes(TokenAttributes),
+    Random(Zeroizing<Vec<u8>>),
+    Subkey(SubkeyBytes),
+    Done,
+}
+
+/// A version key as it was made.
+pub struct MadeKey {
+    pub blob: Blob,
+    pub at_birth: TokenAttributes,
+}
+
+/// Whose turn it is: the queue is fair between lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lane(pub u64);
+
+/// A call with what the queue must know.
+pub struct Job {
+    pub call: Call,
+    pub lane: Lane,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<Answer, TokenError>>,
+}
+
+/// Which token answers, and how it does.
+#[derive(Debug, Clone)]
+pub struct HostStatus {
+    pub serial: Arc<str>,
+    pub model: String,
+    pub software_token: bool,
+    /// Why it does not serve, and the next step; `None` while it serves.
+    pub fault: Option<Arc<str>>,
+    pub worker_epoch: u64,
+    pub session_threads: usize,
+    pub cached_handles: u64,
+}
+
+/// Hosts one token's module.
+pub trait Host: Send + Sync + 'static {
+    /// Queues the job, or answers it at once with an error; never blocks.
+    fn submit(&self, job: Job);
+
+    fn status(&self) -> HostStatus;
+
+    /// Stops taking work, finishes what is queued, joins every thread, finalises the module.
+    fn stop(&self);
+}
