@@ -1,1 +1,39 @@
+//! PKCS#11 as Keyreeve needs it, over `cryptoki` and the raw calls that it lacks.
+//!
+//! In scope: loading a module, choosing a token, sessions, templates, return codes. Out of scope: policy, threads, recovery
+//! (the token layer of the service). This crate holds the project's only `unsafe` code, each piece with its reason.
+//!
+//! | file | what |
+//! |---|---|
+//! | `module.rs` | load, initialise, list and select tokens, finalise |
+//! | `token.rs` | what a token says of itself; how one is named |
+//! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
+//! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
+//! | `rv.rs`, `codes.rs` | failed calls and their recovery class |
+//! | `mechanism.rs`, `spki.rs`, `pin.rs` | mechanism numbers, public keys as SPKI, the PIN in memory |
 
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+mod codes;
+mod mechanism;
+mod module;
+mod objects;
+mod pin;
+pub mod presets;
+mod rv;
+mod session;
+mod signing;
+mod spki;
+mod template;
+mod token;
+mod wrapping;
+
+pub use codes::ReturnCode;
+pub use mechanism::Mechanism;
+pub use module::{Module, ModuleError};
+pub use pin::Pin;
+pub use rv::{CallError, Class, Function};
+pub use session::{Access, ObjectHandle, Session, SessionInfo};
+pub use spki::spki;
+pub use template::{Attribute, KeyType, ObjectClass, Template};
+pub use token::{Selector, TokenInfo};

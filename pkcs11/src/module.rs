@@ -1,0 +1,240 @@
+//! A loaded PKCS#11 module: load by absolute path, initialise, list its tokens, finalise.
+//!
+//! `cryptoki` loads, initialises and finalises. Its function list is private and its calls come in pairs (a size query,
+//! then the call), so sessions use the raw list, obtained by loading the same library once more: same handle, same state.
+
+use crate::codes::ReturnCode;
+use crate::mechanism::Mechanism;
+use crate::rv::{CallError, Function};
+use crate::token::{Selector, TokenInfo};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki_sys::{CK_FUNCTION_LIST, CK_SLOT_ID, CK_TOKEN_INFO};
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    #[error("module path `{}` is not absolute: give the full path of the PKCS#11 library", .0.display())]
+    NotAbsolute(PathBuf),
+    #[error("there is no PKCS#11 library at `{}`: install it or correct `module`", .0.display())]
+    Missing(PathBuf),
+    #[error("cannot load `{}` as a PKCS#11 library: {detail}", path.display())]
+    Load { path: PathBuf, detail: String },
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("no token {wanted}; the module shows {}", present(.seen))]
+    NoSuchToken { wanted: Selector, seen: Vec<TokenInfo> },
+    #[error("several tokens {wanted}: select one by its serial; the module shows {}", present(.seen))]
+    Ambiguous { wanted: Selector, seen: Vec<TokenInfo> },
+    #[error("{0} sessions are still open: close them before the module is finalised")]
+    SessionsOpen(usize),
+}
+
+/// A loaded and initialised module. One per library and process: C_Initialize counts for the whole process.
+pub struct Module {
+    path: PathBuf,
+    cryptoki: Pkcs11,
+    pub(crate) functions: CK_FUNCTION_LIST,
+    pub(crate) open_sessions: AtomicUsize,
+    // Never unloaded: modules register exit handlers and start threads whose code would vanish under them.
+    _library: ManuallyDrop<cryptoki_sys::Pkcs11>,
+}
+
+impl Module {
+    /// Loads the library at `path` and calls C_Initialize with OS locking. Environment variables that the library reads
+    /// (SOFTHSM2_CONF, KRYOPTIC_CONF) are read now.
+    pub fn load(path: &Path) -> Result<Module, ModuleError> {
+        if !path.is_absolute() {
+            return Err(ModuleError::NotAbsolute(path.to_owned()));
+        }
+        if !path.is_file() {
+            return Err(ModuleError::Missing(path.to_owned()));
+        }
+        let load = |detail: String| ModuleError::Load {
+            path: path.to_owned(),
+            detail,
+        };
+        let cryptoki = Pkcs11::new(path).map_err(|error| load(error.to_string()))?;
+        // SAFETY: loading runs the library's constructors. The library is the operator's choice and was just loaded by
+        // the line above, so this only takes a second reference to it.
+        let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(|error| load(error.to_string()))?;
+        let functions = function_list(&library).map_err(load)?;
+        cryptoki
+            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+            .map_err(|error| from_cryptoki(error, Function::C_Initialize))?;
+        Ok(Module {
+            path: path.to_owned(),
+            cryptoki,
+            functions,
+            open_sessions: AtomicUsize::new(0),
+            _library: ManuallyDrop::new(library),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The library's own words: manufacturer, description, version; empty where it gives none that can be read.
+    pub fn library(&self) -> String {
+        match self.cryptoki.get_library_info() {
+            Ok(info) => {
+                let version = info.library_version();
+                format!(
+                    "{} {} {}.{}",
+                    info.manufacturer_id().trim(),
+                    info.library_description().trim(),
+                    version.major(),
+                    version.minor()
+                )
+            }
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Every token that answers. One that does not (a half-written token file, a bad clock) is left out: it must not hide
+    /// the others.
+    pub fn tokens(&self) -> Result<Vec<TokenInfo>, ModuleError> {
+        let slots = self
+            .cryptoki
+            .get_slots_with_token()
+            .map_err(|error| from_cryptoki(error, Function::C_GetSlotList))?;
+        Ok(slots
+            .into_iter()
+            .filter_map(|slot| self.token_info(slot.id()).ok())
+            .collect())
+    }
+
+    /// The one initialised token that `wanted` names.
+    pub fn select(&self, wanted: &Selector) -> Result<TokenInfo, ModuleError> {
+        let seen = self.tokens()?;
+        let mut matching = seen.iter().filter(|token| wanted.selects(token));
+        match (matching.next().cloned(), matching.next()) {
+            (Some(token), None) => Ok(token),
+            (Some(_), Some(_)) => Err(ModuleError::Ambiguous {
+                wanted: wanted.clone(),
+                seen,
+            }),
+            (None, _) => Err(ModuleError::NoSuchToken {
+                wanted: wanted.clone(),
+                seen,
+            }),
+        }
+    }
+
+    /// C_GetTokenInfo, raw: `cryptoki` refuses the whole structure when only the clock string is malformed (opencryptoki).
+    pub fn token_info(&self, slot: u64) -> Result<TokenInfo, CallError> {
+        let mut info = CK_TOKEN_INFO::default();
+        let call = function!(self, C_GetTokenInfo);
+        // SAFETY: `info` is a live structure of the type that the function fills.
+        check(Function::C_GetTokenInfo, unsafe { call(slot as CK_SLOT_ID, &mut info) })?;
+        Ok(TokenInfo::from_raw(slot, &info))
+    }
+
+    /// The mechanisms that the token lists, numbers unknown to `cryptoki` included.
+    pub fn mechanisms(&self, slot: u64) -> Result<Vec<Mechanism>, CallError> {
+        let call = function!(self, C_GetMechanismList);
+        let mut count = 0;
+        // SAFETY: a null list with a live count asks for the number of entries.
+        check(Function::C_GetMechanismList, unsafe {
+            call(slot as CK_SLOT_ID, std::ptr::null_mut(), &mut count)
+        })?;
+        let mut list = vec![0; count as usize];
+        // SAFETY: `list` has room for `count` entries, and the function writes at most that many.
+        check(Function::C_GetMechanismList, unsafe {
+            call(slot as CK_SLOT_ID, list.as_mut_ptr(), &mut count)
+        })?;
+        list.truncate(count as usize);
+        Ok(list.into_iter().map(Mechanism).collect())
+    }
+
+    /// C_Finalize. Refused while a session is open: SoftHSM crashes when a thread is inside the module.
+    pub fn finalize(&self) -> Result<(), ModuleError> {
+        match self.open_sessions.load(Ordering::SeqCst) {
+            0 => Ok(self
+                .cryptoki
+                .clone()
+                .finalize()
+                .map_err(|error| from_cryptoki(error, Function::C_Finalize))?),
+            open => Err(ModuleError::SessionsOpen(open)),
+        }
+    }
+}
+
+/// `CKR_OK` or the error.
+pub(crate) fn check(function: Function, rv: cryptoki_sys::CK_RV) -> Result<(), CallError> {
+    if rv == cryptoki_sys::CKR_OK {
+        Ok(())
+    } else {
+        Err(CallError {
+            function,
+            code: ReturnCode(rv),
+        })
+    }
+}
+
+/// The raw function pointer of a module, or CKR_FUNCTION_NOT_SUPPORTED where the library left it out.
+macro_rules! function {
+    ($module:expr, $name:ident) => {
+        match $module.functions.$name {
+            Some(function) => function,
+            None => {
+                return Err($crate::rv::CallError {
+                    function: $crate::rv::Function::$name,
+                    code: $crate::codes::ReturnCode::FUNCTION_NOT_SUPPORTED,
+                }
+                .into())
+            }
+        }
+    };
+}
+pub(crate) use function;
+
+fn function_list(library: &cryptoki_sys::Pkcs11) -> Result<CK_FUNCTION_LIST, String> {
+    let lookup = library.C_GetFunctionList.as_ref().map_err(|error| error.to_string())?;
+    let mut list: *mut CK_FUNCTION_LIST = std::ptr::null_mut();
+    // SAFETY: the symbol has this signature in every PKCS#11 library, and `list` is a live out-parameter.
+    let rv = unsafe { lookup(&mut list) };
+    if rv != cryptoki_sys::CKR_OK || list.is_null() {
+        return Err(format!("C_GetFunctionList: {}", ReturnCode(rv)));
+    }
+    // SAFETY: on success the list points to the library's static table of at least the 2.40 functions; it is copied.
+    Ok(unsafe { *list })
+}
+
+fn from_cryptoki(error: cryptoki::error::Error, function: Function) -> CallError {
+    let code = match &error {
+        cryptoki::error::Error::Pkcs11(code, _) => by_cryptoki_name(&format!("{code:?}")),
+        _ => ReturnCode::GENERAL_ERROR,
+    };
+    CallError { function, code }
+}
+
+/// `cryptoki` keeps the number of a return code to itself; its variants are the standard's names in camel case.
+fn by_cryptoki_name(name: &str) -> ReturnCode {
+    match name {
+        "CryptokiAlreadyInitialized" => ReturnCode::CRYPTOKI_ALREADY_INITIALIZED,
+        "CryptokiNotInitialized" => ReturnCode::CRYPTOKI_NOT_INITIALIZED,
+        "ArgumentsBad" => ReturnCode::ARGUMENTS_BAD,
+        "CantLock" => ReturnCode::CANT_LOCK,
+        "NeedToCreateThreads" => ReturnCode::NEED_TO_CREATE_THREADS,
+        "HostMemory" => ReturnCode::HOST_MEMORY,
+        "FunctionFailed" => ReturnCode::FUNCTION_FAILED,
+        "DeviceError" => ReturnCode::DEVICE_ERROR,
+        _ => ReturnCode::GENERAL_ERROR,
+    }
+}
+
+fn present(tokens: &[TokenInfo]) -> String {
+    let names: Vec<String> = tokens
+        .iter()
+        .filter(|token| token.initialized)
+        .map(|token| format!("`{}` (serial {}, slot {})", token.label, token.serial, token.slot))
+        .collect();
+    if names.is_empty() {
+        "no initialised token".to_owned()
+    } else {
+        names.join(", ")
+    }
+}

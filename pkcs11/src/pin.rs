@@ -1,0 +1,21 @@
+//! The user PIN in memory.
+
+use zeroize::Zeroizing;
+
+/// A PIN. Wiped on drop; no `Debug`, `Display`, `Clone`, `PartialEq`.
+pub struct Pin(Zeroizing<Vec<u8>>);
+
+impl Pin {
+    /// Takes the bytes as they are; strip a file's trailing newline before.
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Pin {
+        Pin(bytes)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

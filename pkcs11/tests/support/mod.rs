@@ -1,0 +1,176 @@
+//! Throwaway tokens. A module reads its configuration from the environment once per process, so every test runs in a
+//! child process of its own: `run` starts this test binary again, with the environment set, for that one test.
+
+#![allow(dead_code)] // each test file uses a part of it
+
+use keyreeve_pkcs11::{Access, Module, Pin, Selector, Session};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
+pub const PIN: &str = "648219";
+const SO_PIN: &str = "73155920";
+const CHILD: &str = "KEYREEVE_TEST_CHILD";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    SoftHsm,
+    Kryoptic,
+}
+
+/// Runs `body` in a child process with fresh tokens of `kind`, labelled `first` and `second`.
+pub fn run(kind: Kind, test: &str, body: fn(&TestModule)) {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        let module = module_path(kind).expect("the parent has found it");
+        return body(&TestModule {
+            path: module,
+            directory: directory.into(),
+            kind,
+        });
+    }
+    let Some(module) = module_path(kind) else {
+        eprintln!("skipped: KEYREEVE_KRYOPTIC does not name a module");
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let configuration = match kind {
+        Kind::SoftHsm => softhsm_tokens(directory.path()),
+        Kind::Kryoptic => kryoptic_tokens(directory.path(), &module),
+    };
+    let output = Command::new(std::env::current_exe().expect("a test binary has a path"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CHILD, directory.path())
+        .env(configuration.0, configuration.1)
+        .output()
+        .expect("the test binary starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "in the child process:\n{text}");
+    assert!(text.contains("1 passed"), "the child ran no test named {test}:\n{text}");
+}
+
+pub struct TestModule {
+    pub path: PathBuf,
+    pub directory: PathBuf,
+    pub kind: Kind,
+}
+
+impl TestModule {
+    pub fn load(&self) -> Arc<Module> {
+        Arc::new(Module::load(&self.path).expect("the module loads"))
+    }
+
+    /// A read-write session on token `first`, logged in.
+    pub fn session(&self) -> Session {
+        open(&self.load())
+    }
+}
+
+pub fn open(module: &Arc<Module>) -> Session {
+    let token = module
+        .select(&Selector::Label("first".into()))
+        .expect("the token `first` is there");
+    let session = Session::open(module, token.slot, Access::ReadWrite).expect("a session opens");
+    session.login(&pin(PIN)).expect("the PIN is right");
+    session
+}
+
+pub fn pin(text: &str) -> Pin {
+    Pin::new(Zeroizing::new(text.as_bytes().to_vec()))
+}
+
+fn module_path(kind: Kind) -> Option<PathBuf> {
+    match kind {
+        Kind::SoftHsm => Some(SOFTHSM.into()),
+        Kind::Kryoptic => std::env::var_os("KEYREEVE_KRYOPTIC").map(PathBuf::from),
+    }
+}
+
+fn softhsm_tokens(directory: &Path) -> (&'static str, PathBuf) {
+    let tokens = directory.join("tokens");
+    std::fs::create_dir(&tokens).expect("the directory is new");
+    let configuration = directory.join("softhsm2.conf");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+        tokens.display()
+    );
+    std::fs::write(&configuration, text).expect("the directory is writable");
+    for label in ["first", "second"] {
+        quiet(
+            Command::new("softhsm2-util")
+                .env("SOFTHSM2_CONF", &configuration)
+                .args([
+                    "--init-token",
+                    "--free",
+                    "--label",
+                    label,
+                    "--so-pin",
+                    SO_PIN,
+                    "--pin",
+                    PIN,
+                ]),
+        );
+    }
+    ("SOFTHSM2_CONF", configuration)
+}
+
+fn kryoptic_tokens(directory: &Path, module: &Path) -> (&'static str, PathBuf) {
+    let configuration = directory.join("kryoptic.toml");
+    let slots: String = (0..2)
+        .map(|slot| {
+            let database = directory.join(format!("token{slot}.sql"));
+            format!(
+                "[[slots]]\nslot = {slot}\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
+                database.display()
+            )
+        })
+        .collect();
+    std::fs::write(&configuration, slots).expect("the directory is writable");
+    for (slot, label) in ["first", "second"].iter().enumerate() {
+        let tool = || {
+            let mut tool = Command::new("pkcs11-tool");
+            tool.env("KRYOPTIC_CONF", &configuration).arg("--module").arg(module);
+            tool
+        };
+        let slot = slot.to_string();
+        quiet(tool().args(["--init-token", "--slot", &slot, "--label", label, "--so-pin", SO_PIN]));
+        quiet(
+            tool()
+                .args(["--login", "--login-type", "so", "--slot", &slot, "--so-pin", SO_PIN])
+                .args(["--init-pin", "--pin", PIN]),
+        );
+    }
+    ("KRYOPTIC_CONF", configuration)
+}
+
+fn quiet(command: &mut Command) {
+    let output = command
+        .output()
+        .expect("softhsm2 and opensc are installed: run softhsm/install.sh");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// One test per token: `contract! { name => body }` makes `softhsm::name` and `kryoptic::name`.
+#[macro_export]
+macro_rules! contract {
+    ($($name:ident => $body:expr;)*) => {
+        mod softhsm {
+            use super::*;
+            $(#[test] fn $name() {
+                support::run(support::Kind::SoftHsm, concat!("softhsm::", stringify!($name)), $body)
+            })*
+        }
+        mod kryoptic {
+            use super::*;
+            $(#[test] fn $name() {
+                support::run(support::Kind::Kryoptic, concat!("kryoptic::", stringify!($name)), $body)
+            })*
+        }
+    };
+}
