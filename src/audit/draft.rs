@@ -12,7 +12,8 @@ use crate::clock::Timestamp;
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
     pub time: Option<Timestamp>,
-    pub environment: Option<String>,
+    /// Name of the environment, in full.
+    pub environment: Option<Arc<str>>,
     pub request_id: Arc<str>,
     pub trace: Option<Arc<str>>,
     pub actor: Arc<Actor>,
@@ -22,7 +23,7 @@ pub struct Draft {
     pub operation: &'static str,
     pub key: Option<(KeyId, u32)>,
     /// Resource name.
-    pub object: String,
+    pub object: Arc<str>,
     /// SHA-256 of the policy set, hex, and the rule that decided.
     pub policy: Arc<str>,
     pub rule: Arc<str>,
@@ -32,7 +33,7 @@ pub struct Draft {
     /// What only the log may know of a fault.
     pub detail: Option<String>,
     pub ec_keys: Vec<String>,
-    /// Canonical encryption context, for `ec_mac`; `None` if the call has none.
+    /// Canonical encryption context, for `ec_mac`; `None` if the call has none. A batch: its distinct contexts, one after the other.
     pub ec: Option<Vec<u8>>,
     pub items: u32,
     pub failed: u32,

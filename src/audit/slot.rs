@@ -1,8 +1,8 @@
 //! A reserved place in the writer's queue: what makes "no room in the log, no operation" true.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{Draft, Verdict};
 use crate::{Error, Result, store::Change, store::ChangeError};
@@ -30,12 +30,28 @@ pub enum CommitError {
 #[derive(Clone)]
 pub struct Log {
     queue: mpsc::Sender<Entry>,
+    /// Held by whoever waits for a second place while holding a first, so that two such callers never wait for each other.
+    pairs: Arc<Mutex<()>>,
 }
 
 impl Log {
     /// The log in front of a writer that receives from the other end of `queue`.
     pub fn new(queue: mpsc::Sender<Entry>) -> Self {
-        Self { queue }
+        Self {
+            queue,
+            pairs: Arc::default(),
+        }
+    }
+
+    /// Reserves two places together. Errors: as [`Log::reserve`]; then no place is kept. The queue has room for two at least.
+    pub async fn reserve_pair(&self, deadline: Instant) -> Result<(Slot, Slot)> {
+        let turn = tokio::time::timeout_at(deadline.into(), self.pairs.lock()).await;
+        let Ok(_turn) = turn else {
+            return Err(Self::no_room());
+        };
+        let first = self.reserve(deadline).await?;
+        let second = self.reserve(deadline).await?;
+        Ok((first, second))
     }
 
     /// Reserves a place. Errors: `LogUnavailable` if the writer has stopped; `Overloaded` if there is no room before `deadline`.
@@ -50,9 +66,13 @@ impl Log {
         match reserved {
             Ok(Ok(permit)) => Ok(Slot { permit }),
             Ok(Err(_)) => Err(Error::LogUnavailable),
-            Err(_) => Err(Error::Overloaded {
-                retry_after: std::time::Duration::from_millis(100),
-            }),
+            Err(_) => Err(Self::no_room()),
+        }
+    }
+
+    fn no_room() -> Error {
+        Error::Overloaded {
+            retry_after: std::time::Duration::from_millis(100),
         }
     }
 }
