@@ -4,9 +4,15 @@
 //! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows".
 
 mod change;
+mod committer;
 mod directory;
+mod error;
+mod mac;
 mod row;
 
 pub use change::{Applied, Change, ChangeError, Expected, Remembered, Write};
+pub use committer::{Committer, Options, OutboxRow, Transaction, open};
 pub use directory::{Directory, Page};
+pub use error::StoreError;
+pub use mac::RowKey;
 pub use row::{Column, Kind, Row, Table, Value};
