@@ -2,6 +2,8 @@
 //! AES-256-GCM (envelopes), HMAC-SHA-256 and HMAC-SHA-512 (tags, salts, key derivation), AES-CMAC (key check values),
 //! AES-256 key wrap with and without padding (blobs).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, too")]
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap, KeyWrapPadded};
 use aws_lc_rs::{cmac, hmac};
