@@ -6,6 +6,14 @@
 
 mod error;
 pub mod host;
+mod reserve;
+mod root;
+#[cfg(test)]
+pub(crate) mod software_host;
+#[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
+mod token;
 
 pub use error::TokenError;
-pub use host::{Answer, Call, EnvelopeInput, Host, Job, Lane};
+pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, Lane};
+pub use root::Root;
+pub use token::{Token, Tokens};

@@ -1,0 +1,258 @@
+//! A token in software, for the unit tests of what stands above the token: HMAC and key wrap by aws-lc-rs, no threads.
+//!
+//! Same formats as a real token, so the published vectors pass through it. Counts its calls, and can be told to fail.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use aws_lc_rs::{
+    hmac,
+    key_wrap::{AES_256, AesKek, KeyWrap},
+    rand,
+};
+use keyreeve_envelope::{
+    EnvironmentId, KekId, KeyId, KeyVersion,
+    blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
+    prf_commit::{MessageKeys, kdf_input},
+    subkey::{Subkey, SubkeyBytes},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Answer, Call, EnvelopeInput, Host, Job, TokenError,
+    host::{HostStatus, MadeKey, SubkeyLabel},
+};
+use crate::model::{Blob, TokenAttributes};
+
+/// What a real token holds: the keys of the blob vectors.
+pub(crate) struct SoftwareHost {
+    kek: [u8; 32],
+    bind: [u8; 32],
+    svc: [u8; 64],
+    calls: Mutex<HashMap<&'static str, u64>>,
+    evicted: Mutex<Vec<[u8; 32]>>,
+    envelope_inputs: AtomicU64,
+    fault: Mutex<Option<TokenError>>,
+    flip_answers: AtomicBool,
+}
+
+impl SoftwareHost {
+    pub(crate) fn new() -> Arc<Self> {
+        Self::with_keys([0x4b; 32], [0xb1; 32])
+    }
+
+    pub(crate) fn with_keys(kek: [u8; 32], bind: [u8; 32]) -> Arc<Self> {
+        Arc::new(Self {
+            kek,
+            bind,
+            svc: [0x5c; 64],
+            calls: Mutex::default(),
+            evicted: Mutex::default(),
+            envelope_inputs: AtomicU64::new(0),
+            fault: Mutex::new(None),
+            flip_answers: AtomicBool::new(false),
+        })
+    }
+
+    /// Fails every call with `fault`, or none.
+    pub(crate) fn fail_with(&self, fault: Option<TokenError>) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// Makes every second answer for an envelope wrong in one bit, as a broken token would.
+    pub(crate) fn flip_answers(&self) {
+        self.flip_answers.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn calls(&self, name: &str) -> u64 {
+        self.calls.lock().unwrap().get(name).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn evicted(&self) -> Vec<[u8; 32]> {
+        self.evicted.lock().unwrap().clone()
+    }
+
+    /// Wraps `secret` as version `version` of `key`.
+    pub(crate) fn wrap(&self, environment: EnvironmentId, key: KeyId, version: KeyVersion, secret: &[u8; 64]) -> Blob {
+        let mut wrapped = [0; 72];
+        let wrapped = AesKek::new(&AES_256, &self.kek)
+            .unwrap()
+            .wrap(secret, &mut wrapped)
+            .unwrap();
+        let input = kcv_input(key, version, KeyType::EnvelopePrf);
+        let fields = WrappedKey {
+            imported: false,
+            suite: WrapSuite::Kw,
+            environment,
+            key_id: key,
+            key_version: version,
+            key_type: KeyType::EnvelopePrf,
+            usage: KeyUsage::Envelope,
+            kek_id: KekId::from_bytes([7; 16]),
+            kek_epoch: 1,
+            created_ms: 1_700_000_000_000,
+            kcv: hmac_sha512(secret, &input)[..16].try_into().unwrap(),
+            wrapped,
+        };
+        Blob::new(fields.encode(&self.tag(&fields.tag_input().unwrap())).unwrap())
+    }
+
+    fn tag(&self, input: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.bind);
+        hmac::sign(&key, input).as_ref().try_into().unwrap()
+    }
+
+    fn unwrap_key(&self, blob: &Blob) -> Result<[u8; 64], TokenError> {
+        let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| TokenError::BlobTag)?;
+        let tag = self.tag(&unverified.tag_input());
+        let fields = unverified.verify(&tag).map_err(|_| TokenError::BlobTag)?;
+        let mut secret = [0; 72];
+        let secret = AesKek::new(&AES_256, &self.kek)
+            .unwrap()
+            .unwrap(fields.wrapped, &mut secret)
+            .map_err(|_| TokenError::WrongAnswer("unwrap".into()))?;
+        Ok((&*secret).try_into().unwrap())
+    }
+
+    fn message_keys(&self, secret: &[u8; 64], input: &EnvelopeInput) -> MessageKeys {
+        let mut output = hmac_sha512(secret, &kdf_input(&input.header, &input.salt, &input.ec_hash));
+        let count = self.envelope_inputs.fetch_add(1, Ordering::SeqCst);
+        if self.flip_answers.load(Ordering::SeqCst) && count % 2 == 1 {
+            output[0] ^= 1;
+        }
+        MessageKeys::from_prf_output(&output)
+    }
+
+    fn work(&self, call: Call) -> Result<Answer, TokenError> {
+        *self.calls.lock().unwrap().entry(name_of(&call)).or_default() += 1;
+        if let Some(fault) = self.fault.lock().unwrap().clone() {
+            return Err(fault);
+        }
+        match call {
+            Call::EnvelopeKeys { blob, inputs } => {
+                let secret = self.unwrap_key(&blob)?;
+                Ok(Answer::EnvelopeKeys(
+                    inputs.iter().map(|input| self.message_keys(&secret, input)).collect(),
+                ))
+            }
+            Call::MakeEnvelopeKey {
+                environment,
+                key,
+                version,
+                ..
+            } => {
+                let mut secret = [0; 64];
+                rand::fill(&mut secret).unwrap();
+                Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
+                    blob: self.wrap(environment, key, version, &secret),
+                    at_birth: at_birth(),
+                })))
+            }
+            Call::Attributes { blob } => self.unwrap_key(&blob).map(|_| Answer::Attributes(in_use())),
+            Call::MasterKeyAttributes => Ok(Answer::Attributes(master_key())),
+            Call::Random { length } => {
+                let mut bytes = Zeroizing::new(vec![0; length]);
+                rand::fill(&mut bytes).unwrap();
+                Ok(Answer::Random(bytes))
+            }
+            Call::Subkey(label) => {
+                let input = match &label {
+                    SubkeyLabel::Row => Subkey::Row,
+                    SubkeyLabel::Cred => Subkey::Credential,
+                    SubkeyLabel::Page => Subkey::Page,
+                    SubkeyLabel::Hedge => Subkey::Hedge,
+                    SubkeyLabel::Redact { log_origin } => Subkey::Redact { log_origin },
+                }
+                .input();
+                Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&hmac_sha512(
+                    &self.svc, &input,
+                ))))
+            }
+            Call::Evict { blob } => {
+                self.evicted.lock().unwrap().push(blob);
+                Ok(Answer::Done)
+            }
+            Call::Probe => Ok(Answer::Done),
+            #[allow(unreachable_patterns, reason = "calls of the real host that nothing here makes")]
+            _ => Err(TokenError::Refused("not a call of the software token".into())),
+        }
+    }
+}
+
+impl Host for SoftwareHost {
+    fn submit(&self, job: Job) {
+        let _ = job.reply.send(self.work(job.call));
+    }
+
+    fn status(&self) -> HostStatus {
+        HostStatus {
+            serial: "software-1".into(),
+            model: "test double".to_owned(),
+            software_token: true,
+            fault: None,
+            worker_epoch: 1,
+            session_threads: 1,
+            cached_handles: 0,
+        }
+    }
+
+    fn stop(&self) {}
+}
+
+/// As a token reports a wrapped version key when it is made, before it is wrapped.
+pub(crate) fn at_birth() -> TokenAttributes {
+    TokenAttributes {
+        local: true,
+        always_sensitive: true,
+        never_extractable: false,
+        sensitive: true,
+        extractable: true,
+        modifiable: false,
+        copyable: false,
+        observed: 1_700_000_000_000,
+    }
+}
+
+/// As a token reports the unwrapped copy.
+fn in_use() -> TokenAttributes {
+    TokenAttributes {
+        local: false,
+        always_sensitive: false,
+        extractable: false,
+        ..at_birth()
+    }
+}
+
+/// As a token reports the KEK of a single-token group.
+fn master_key() -> TokenAttributes {
+    TokenAttributes {
+        never_extractable: true,
+        extractable: false,
+        ..at_birth()
+    }
+}
+
+fn hmac_sha512(key: &[u8], input: &[u8]) -> [u8; 64] {
+    let key = hmac::Key::new(hmac::HMAC_SHA512, key);
+    hmac::sign(&key, input).as_ref().try_into().unwrap()
+}
+
+fn name_of(call: &Call) -> &'static str {
+    match call {
+        Call::EnvelopeKeys { .. } => "EnvelopeKeys",
+        Call::MakeEnvelopeKey { .. } => "MakeEnvelopeKey",
+        Call::Attributes { .. } => "Attributes",
+        Call::MasterKeyAttributes => "MasterKeyAttributes",
+        Call::Random { .. } => "Random",
+        Call::Subkey(_) => "Subkey",
+        Call::Evict { .. } => "Evict",
+        Call::Probe => "Probe",
+        #[allow(unreachable_patterns, reason = "as in `work`")]
+        _ => "other",
+    }
+}

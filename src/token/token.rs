@@ -1,0 +1,307 @@
+//! What operations see of a token: every call takes the permit as proof, and the key comes out of the permit.
+//!
+//! In scope: which token group an environment uses, whose turn a call is, what a token's error means to a caller.
+//! Not in scope: queue, sessions, handles (the [`Host`]); work that is not a caller's ([`super::Root`]).
+
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use keyreeve_envelope::{KeyId, KeyVersion, prf_commit::MessageKeys};
+use tokio::sync::oneshot;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    Answer, Call, EnvelopeInput, Host, Job, Lane, TokenError,
+    host::{HostStatus, MadeKey},
+    reserve::{BLOCK_LEN, Reserve},
+};
+use crate::{
+    Error, Result,
+    clock::{Clock, Timestamp},
+    identity::{Caller, Identity},
+    model::{Blob, EnvironmentName, TokenAttributes, Version},
+    policy::{Action, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
+};
+
+/// How long a handle may take to be forgotten. Nobody's deadline: the change is committed by then.
+const EVICT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The token group of each environment. Bound in the configuration file, never by a row (security design, T33).
+pub struct Tokens {
+    groups: Vec<Arc<Token>>,
+    of_environment: HashMap<EnvironmentName, Arc<Token>>,
+}
+
+impl Tokens {
+    /// One group, used by `environments`.
+    pub fn single(token: Arc<Token>, environments: impl IntoIterator<Item = EnvironmentName>) -> Self {
+        Self {
+            of_environment: environments.into_iter().map(|name| (name, token.clone())).collect(),
+            groups: vec![token],
+        }
+    }
+
+    /// The token group of `environment`. Errors: `EnvironmentUnbound`.
+    pub fn of(&self, environment: &EnvironmentName) -> Result<&Token> {
+        match self.of_environment.get(environment) {
+            Some(token) => Ok(token),
+            None => Err(Error::EnvironmentUnbound(environment.id().to_owned())),
+        }
+    }
+
+    /// Every group, for status and metrics.
+    pub fn groups(&self) -> &[Arc<Token>] {
+        &self.groups
+    }
+}
+
+/// One token group. All its members hold the same root keys; this release has one member.
+pub struct Token {
+    group: Arc<str>,
+    host: Arc<dyn Host>,
+    /// Of the host, read once: with `isolation = "thread"` neither changes while the process lives.
+    serial: Arc<str>,
+    worker_epoch: u64,
+    reserve: Reserve,
+    clock: Arc<dyn Clock>,
+}
+
+impl Token {
+    /// `clock`: the wall clock, against which jumps are seen.
+    pub fn new(group: &str, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
+        let HostStatus {
+            serial, worker_epoch, ..
+        } = host.status();
+        Self {
+            group: group.into(),
+            host,
+            serial,
+            worker_epoch,
+            reserve: Reserve::default(),
+            clock,
+        }
+    }
+
+    pub fn group(&self) -> &Arc<str> {
+        &self.group
+    }
+
+    pub fn status(&self) -> HostStatus {
+        self.host.status()
+    }
+
+    /// The message keys of one envelope under `version`, which must be one of the permit's key.
+    ///
+    /// Errors: `Tampered` if the stored key fails its tag; `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
+    pub async fn envelope_key<A: UsesKey>(
+        &self,
+        permit: &Permit<A>,
+        version: &Version,
+        input: EnvelopeInput,
+    ) -> Result<MessageKeys> {
+        let mut keys = self.envelope_keys(permit, version, vec![input]).await?;
+        keys.pop().ok_or_else(|| wrong_answer("no message keys"))
+    }
+
+    /// The message keys of `inputs`, in order, worked as one job. Errors: as [`Self::envelope_key`].
+    pub async fn envelope_keys<A: UsesKey>(
+        &self,
+        permit: &Permit<A>,
+        version: &Version,
+        inputs: Vec<EnvelopeInput>,
+    ) -> Result<Vec<MessageKeys>> {
+        let blob = blob_of(permit, version)?;
+        let expected = inputs.len();
+        match self.ask(permit, Call::EnvelopeKeys { blob, inputs }).await {
+            Ok(Answer::EnvelopeKeys(keys)) if keys.len() == expected => Ok(keys),
+            Ok(_) => Err(wrong_answer("message keys of another number")),
+            Err(error) => Err(refined(error, permit, version)),
+        }
+    }
+
+    /// A new version key of type 1 in the permit's environment, wrapped and checked in use.
+    pub async fn make_version<A: MakesKey>(
+        &self,
+        permit: &Permit<A>,
+        key: KeyId,
+        version: KeyVersion,
+        now: Timestamp,
+    ) -> Result<MadeKey> {
+        let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
+        let call = Call::MakeEnvelopeKey {
+            environment,
+            key,
+            version,
+            created_ms: u64::try_from(now.unix_ms()).map_err(|_| misuse("a clock before 1970"))?,
+        };
+        match self.ask(permit, call).await? {
+            Answer::MadeEnvelopeKey(made) => Ok(*made),
+            _ => Err(wrong_answer("not a made key")),
+        }
+    }
+
+    /// What the token reports of `version` now; its key check value is recomputed.
+    pub async fn attributes<A: UsesKey>(&self, permit: &Permit<A>, version: &Version) -> Result<TokenAttributes> {
+        let blob = blob_of(permit, version)?;
+        match self.ask(permit, Call::Attributes { blob }).await {
+            Ok(Answer::Attributes(attributes)) => Ok(attributes),
+            Ok(_) => Err(wrong_answer("not attributes")),
+            Err(error) => Err(refined(error, permit, version)),
+        }
+    }
+
+    /// What the token reports of the KEK that wraps the permit's key.
+    pub async fn master_key_attributes<A: UsesKey>(&self, permit: &Permit<A>) -> Result<TokenAttributes> {
+        match self.ask(permit, Call::MasterKeyAttributes).await? {
+            Answer::Attributes(attributes) => Ok(attributes),
+            _ => Err(wrong_answer("not attributes")),
+        }
+    }
+
+    /// `length` fresh random bytes of the token, at most 4,096.
+    pub async fn random(&self, permit: &Permit<GenerateRandom>, length: usize) -> Result<Zeroizing<Vec<u8>>> {
+        self.draw(permit, length).await
+    }
+
+    /// The token's half of `length` bytes of data-key material, from a block drawn ahead; no byte is given twice.
+    ///
+    /// The other half is the host's: neither generator alone decides a data key (security design, section 3, "Random").
+    pub async fn random_share<A: UsesKey>(&self, permit: &Permit<A>, length: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let mut share = Zeroizing::new(Vec::with_capacity(length));
+        while share.len() < length {
+            self.take_share(permit, (length - share.len()).min(BLOCK_LEN), &mut share)
+                .await?;
+        }
+        Ok(share)
+    }
+
+    /// Forgets the unwrapped handle of `version`. `_proof`: of the change that ended its use, which is committed before.
+    ///
+    /// A token that does not answer is no reason to fail the call: states are checked before a handle is used, and a new
+    /// worker starts with no handles.
+    pub async fn evict<T>(&self, _proof: &Recorded<T>, version: &Version) {
+        let Some(blob) = &version.blob else { return };
+        let call = Call::Evict { blob: *blob.sha256() };
+        if let Err(error) = self.run(call, Lane(0), Instant::now() + EVICT_WITHIN).await {
+            tracing::warn!(key_id = %version.key, key_version = version.number.number(), %error, "handle not evicted");
+        }
+    }
+
+    async fn take_share<A: UsesKey>(
+        &self,
+        permit: &Permit<A>,
+        length: usize,
+        share: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<()> {
+        if self.reserve.take(length, self.clock.now(), Instant::now(), share) {
+            return Ok(());
+        }
+        // One draws, the others wait and share what he drew.
+        let _refilling = self.reserve.refilling().await;
+        if self.reserve.take(length, self.clock.now(), Instant::now(), share) {
+            return Ok(());
+        }
+        let mut block = self.draw(permit, BLOCK_LEN).await?;
+        let left = block.len() - length;
+        share.extend_from_slice(&block[left..]);
+        block[left..].zeroize();
+        block.truncate(left);
+        self.reserve.put(block, self.clock.now(), Instant::now());
+        Ok(())
+    }
+
+    async fn draw<A: Action>(&self, permit: &Permit<A>, length: usize) -> Result<Zeroizing<Vec<u8>>> {
+        match self.ask(permit, Call::Random { length }).await? {
+            Answer::Random(bytes) if bytes.len() == length => Ok(bytes),
+            _ => Err(wrong_answer("random bytes of another number")),
+        }
+    }
+
+    async fn ask<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Answer, TokenError> {
+        let caller = permit.caller();
+        let answer = self.run(call, lane(caller), caller.facts().deadline).await?;
+        permit.worked_by(&self.serial, self.worker_epoch);
+        Ok(answer)
+    }
+
+    async fn run(&self, call: Call, lane: Lane, deadline: Instant) -> Result<Answer, TokenError> {
+        submit(&*self.host, call, lane, deadline).await
+    }
+}
+
+/// Hands a call to the host and waits for its answer.
+pub(super) async fn submit(host: &dyn Host, call: Call, lane: Lane, deadline: Instant) -> Result<Answer, TokenError> {
+    let (reply, answer) = oneshot::channel();
+    host.submit(Job {
+        call,
+        lane,
+        deadline,
+        reply,
+    });
+    answer.await.unwrap_or_else(|_| {
+        Err(TokenError::Unavailable(
+            "the token host stopped before it answered".into(),
+        ))
+    })
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            TokenError::Expired => Self::DeadlineExceeded,
+            TokenError::Unavailable(_) | TokenError::WrongAnswer(_) => Self::TokenUnavailable(error),
+            TokenError::Refused(_) => Self::TokenRefuses(error),
+            TokenError::BlobTag => Self::Tampered {
+                object: "a wrapped key".to_owned(),
+            },
+        }
+    }
+}
+
+/// Names the version in the error of a stored key that failed its tag.
+fn refined<A: UsesKey>(error: TokenError, permit: &Permit<A>, version: &Version) -> Error {
+    match error {
+        TokenError::BlobTag => tampered(permit, version),
+        other => other.into(),
+    }
+}
+
+fn tampered<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Error {
+    Error::Tampered {
+        object: format!("{} version {}", permit.on().name, version.number),
+    }
+}
+
+/// The wrapped key of `version`, if it is one of the permit's key.
+fn blob_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Result<Arc<Blob>> {
+    if version.key != permit.on().id {
+        return Err(misuse("a version of another key"));
+    }
+    version.blob.clone().ok_or_else(|| tampered(permit, version))
+}
+
+/// Fair between callers, not between their connections.
+fn lane(caller: &Caller) -> Lane {
+    let identity: &Identity = caller.identity();
+    let mut hasher = DefaultHasher::new();
+    identity.actor.id.hash(&mut hasher);
+    Lane(hasher.finish())
+}
+
+pub(super) fn wrong_answer(what: &str) -> Error {
+    Error::TokenUnavailable(TokenError::WrongAnswer(what.into()))
+}
+
+/// A call that the code of this service must not make.
+#[derive(Debug, thiserror::Error)]
+#[error("the permit does not cover this call to the token: {0}")]
+struct Misuse(&'static str);
+
+fn misuse(what: &'static str) -> Error {
+    Error::internal(Misuse(what))
+}
