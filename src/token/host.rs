@@ -19,22 +19,26 @@ pub struct EnvelopeInput {
     pub ec_hash: [u8; 32],
 }
 
+/// What a wrapped key must be for, by its verified tag: a blob of another key, version or environment is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub environment: EnvironmentId,
+    pub key: KeyId,
+    pub version: KeyVersion,
+}
+
 /// One typed call. There is no call that works caller-chosen bytes with a key.
 pub enum Call {
     /// Message keys of one version, one for each input, in order.
     EnvelopeKeys {
         blob: Arc<Blob>,
+        place: Place,
         inputs: Vec<EnvelopeInput>,
     },
     /// A new type 1 version key, wrapped under the newest KEK, checked in use.
-    MakeEnvelopeKey {
-        environment: EnvironmentId,
-        key: KeyId,
-        version: KeyVersion,
-        created_ms: u64,
-    },
+    MakeEnvelopeKey { place: Place, created_ms: u64 },
     /// What the token reports of the unwrapped version now; recomputes its KCV.
-    Attributes { blob: Arc<Blob> },
+    Attributes { blob: Arc<Blob>, place: Place },
     /// What the token reports of the KEK.
     MasterKeyAttributes,
     /// Random bytes of the token, at most 4,096.

@@ -16,7 +16,7 @@ use aws_lc_rs::{
     rand,
 };
 use keyreeve_envelope::{
-    EnvironmentId, KekId, KeyId, KeyVersion,
+    KekId,
     blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
     prf_commit::{MessageKeys, kdf_input},
     subkey::{Subkey, SubkeyBytes},
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Answer, Call, EnvelopeInput, Host, Job, TokenError,
-    host::{HostStatus, MadeKey, SubkeyLabel},
+    host::{HostStatus, MadeKey, Place, SubkeyLabel},
 };
 use crate::model::{Blob, TokenAttributes};
 
@@ -78,19 +78,19 @@ impl SoftwareHost {
     }
 
     /// Wraps `secret` as version `version` of `key`.
-    pub(crate) fn wrap(&self, environment: EnvironmentId, key: KeyId, version: KeyVersion, secret: &[u8; 64]) -> Blob {
+    pub(crate) fn wrap(&self, place: Place, secret: &[u8; 64]) -> Blob {
         let mut wrapped = [0; 72];
         let wrapped = AesKek::new(&AES_256, &self.kek)
             .unwrap()
             .wrap(secret, &mut wrapped)
             .unwrap();
-        let input = kcv_input(key, version, KeyType::EnvelopePrf);
+        let input = kcv_input(place.key, place.version, KeyType::EnvelopePrf);
         let fields = WrappedKey {
             imported: false,
             suite: WrapSuite::Kw,
-            environment,
-            key_id: key,
-            key_version: version,
+            environment: place.environment,
+            key_id: place.key,
+            key_version: place.version,
             key_type: KeyType::EnvelopePrf,
             usage: KeyUsage::Envelope,
             kek_id: KekId::from_bytes([7; 16]),
@@ -107,10 +107,14 @@ impl SoftwareHost {
         hmac::sign(&key, input).as_ref().try_into().unwrap()
     }
 
-    fn unwrap_key(&self, blob: &Blob) -> Result<[u8; 64], TokenError> {
+    fn unwrap_key(&self, blob: &Blob, place: Place) -> Result<[u8; 64], TokenError> {
         let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| TokenError::BlobTag)?;
         let tag = self.tag(&unverified.tag_input());
         let fields = unverified.verify(&tag).map_err(|_| TokenError::BlobTag)?;
+        let of = (fields.environment, fields.key_id, fields.key_version);
+        if of != (place.environment, place.key, place.version) {
+            return Err(TokenError::BlobTag);
+        }
         let mut secret = [0; 72];
         let secret = AesKek::new(&AES_256, &self.kek)
             .unwrap()
@@ -134,26 +138,21 @@ impl SoftwareHost {
             return Err(fault);
         }
         match call {
-            Call::EnvelopeKeys { blob, inputs } => {
-                let secret = self.unwrap_key(&blob)?;
+            Call::EnvelopeKeys { blob, place, inputs } => {
+                let secret = self.unwrap_key(&blob, place)?;
                 Ok(Answer::EnvelopeKeys(
                     inputs.iter().map(|input| self.message_keys(&secret, input)).collect(),
                 ))
             }
-            Call::MakeEnvelopeKey {
-                environment,
-                key,
-                version,
-                ..
-            } => {
+            Call::MakeEnvelopeKey { place, .. } => {
                 let mut secret = [0; 64];
                 rand::fill(&mut secret).unwrap();
                 Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
-                    blob: self.wrap(environment, key, version, &secret),
+                    blob: self.wrap(place, &secret),
                     at_birth: at_birth(),
                 })))
             }
-            Call::Attributes { blob } => self.unwrap_key(&blob).map(|_| Answer::Attributes(in_use())),
+            Call::Attributes { blob, place } => self.unwrap_key(&blob, place).map(|_| Answer::Attributes(in_use())),
             Call::MasterKeyAttributes => Ok(Answer::Attributes(master_key())),
             Call::Random { length } => {
                 let mut bytes = Zeroizing::new(vec![0; length]);

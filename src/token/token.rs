@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Answer, Call, EnvelopeInput, Host, Job, Lane, TokenError,
-    host::{HostStatus, MadeKey},
+    host::{HostStatus, MadeKey, Place},
     reserve::{BLOCK_LEN, Reserve},
 };
 use crate::{
@@ -115,8 +115,9 @@ impl Token {
         inputs: Vec<EnvelopeInput>,
     ) -> Result<Vec<MessageKeys>> {
         let blob = blob_of(permit, version)?;
+        let place = place_of(permit, version);
         let expected = inputs.len();
-        match self.ask(permit, Call::EnvelopeKeys { blob, inputs }).await {
+        match self.ask(permit, Call::EnvelopeKeys { blob, place, inputs }).await {
             Ok(Answer::EnvelopeKeys(keys)) if keys.len() == expected => Ok(keys),
             Ok(_) => Err(wrong_answer("message keys of another number")),
             Err(error) => Err(refined(error, permit, version)),
@@ -133,9 +134,11 @@ impl Token {
     ) -> Result<MadeKey> {
         let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
         let call = Call::MakeEnvelopeKey {
-            environment,
-            key,
-            version,
+            place: Place {
+                environment,
+                key,
+                version,
+            },
             created_ms: u64::try_from(now.unix_ms()).map_err(|_| misuse("a clock before 1970"))?,
         };
         match self.ask(permit, call).await? {
@@ -147,7 +150,8 @@ impl Token {
     /// What the token reports of `version` now; its key check value is recomputed.
     pub async fn attributes<A: UsesKey>(&self, permit: &Permit<A>, version: &Version) -> Result<TokenAttributes> {
         let blob = blob_of(permit, version)?;
-        match self.ask(permit, Call::Attributes { blob }).await {
+        let place = place_of(permit, version);
+        match self.ask(permit, Call::Attributes { blob, place }).await {
             Ok(Answer::Attributes(attributes)) => Ok(attributes),
             Ok(_) => Err(wrong_answer("not attributes")),
             Err(error) => Err(refined(error, permit, version)),
@@ -283,6 +287,16 @@ fn blob_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Result<Arc<Blob
         return Err(misuse("a version of another key"));
     }
     version.blob.clone().ok_or_else(|| tampered(permit, version))
+}
+
+/// What the tag of that wrapped key must say.
+fn place_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Place {
+    let key = permit.on();
+    Place {
+        environment: key.team.environment.id,
+        key: key.id,
+        version: version.number,
+    }
 }
 
 /// Fair between callers, not between their connections.
