@@ -1,5 +1,18 @@
 //! Who is calling. A [`Caller`] is built here from the leaf certificate of the connection, and by jobs of the service itself; nowhere else.
+//!
+//! The handshake is checked by [`ClientVerifier`], the leaf read into a [`Peer`] once per connection, and each request checks the
+//! leaf's time and the [`Revocations`] again. Rules: SPIFFE X.509-SVID; security design, section 6b.
 
 mod caller;
+mod revocation;
+mod spiffe;
+mod svid;
+#[cfg(test)]
+pub(crate) mod test_ca;
+mod verifier;
 
 pub use caller::{Caller, Identity, Kind, RequestFacts};
+pub use revocation::{RevocationError, Revocations};
+pub use spiffe::{InvalidSpiffeId, SpiffeId, SpiffePattern, TrustDomain};
+pub use svid::{Peer, SvidError};
+pub use verifier::{BundleError, Bundles, ClientVerifier};
