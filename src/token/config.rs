@@ -1,0 +1,168 @@
+//! The `[token]` table of the configuration file.
+
+use std::path::PathBuf;
+
+use keyreeve_pkcs11::Selector;
+use serde::Deserialize;
+
+/// One token of a single-token group, and how its module is worked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// PKCS#11 library, by absolute path.
+    pub module: PathBuf,
+    /// Exactly one of `label`, `serial`, `slot` chooses the token.
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Slot numbers change when a token is initialised: prefer label or serial.
+    #[serde(default)]
+    pub slot: Option<u64>,
+    /// Exactly one of `pin_file`, `pin_fd`, `pin_credential` says where the user PIN is. Never the PIN itself.
+    #[serde(default)]
+    pub pin_file: Option<PathBuf>,
+    /// An inherited file descriptor; read once, to its end.
+    #[serde(default)]
+    pub pin_fd: Option<u32>,
+    /// Name of a systemd credential (`LoadCredential=`), found under `$CREDENTIALS_DIRECTORY`.
+    #[serde(default)]
+    pub pin_credential: Option<String>,
+    /// Names of the environments whose keys are wrapped by this token; the binding is here, never in the store.
+    #[serde(default)]
+    pub environments: Vec<String>,
+    /// The manifest that `init` wrote.
+    pub manifest: PathBuf,
+    /// Its SHA-256 in hex, as `init` printed it: the file, not the store, says which token is the right one.
+    pub manifest_sha256: String,
+    /// Session threads; 0 means twice the cores. For a network HSM: throughput times latency.
+    #[serde(default)]
+    pub session_threads: usize,
+    /// Items that may wait in the queue, of all callers together.
+    #[serde(default = "defaults::queue_items")]
+    pub queue_items: usize,
+    /// Unwrapped version keys held in the token.
+    #[serde(default = "defaults::cached_handles")]
+    pub cached_handles: usize,
+    /// A call that does not return by then latches the token and ends the process.
+    #[serde(default = "defaults::call_deadline_ms")]
+    pub call_deadline_ms: u64,
+    /// For benchmarks and tests of slow tokens: sleeps so long in each call. Refused outside `keyreeve dev` and `bench`.
+    #[serde(default)]
+    pub insecure_test_call_delay_us: u64,
+}
+
+mod defaults {
+    pub fn queue_items() -> usize {
+        65_536
+    }
+
+    pub fn cached_handles() -> usize {
+        4_096
+    }
+
+    pub fn call_deadline_ms() -> u64 {
+        2_000
+    }
+}
+
+/// Where the user PIN comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinSource {
+    File(PathBuf),
+    Descriptor(u32),
+    Credential(String),
+}
+
+/// A `[token]` table that contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenConfigError {
+    #[error("[token]: set exactly one of `label`, `serial` and `slot`")]
+    Selector,
+    #[error("[token]: set exactly one of `pin_file`, `pin_fd` and `pin_credential`")]
+    PinSource,
+    #[error("[token]: `{0}` must be at least 1")]
+    Zero(&'static str),
+    #[error("[token]: `insecure_test_call_delay_us` is for `keyreeve dev` and `bench` only: remove it")]
+    TestDelay,
+}
+
+impl TokenConfig {
+    pub fn selector(&self) -> Result<Selector, TokenConfigError> {
+        match (&self.label, &self.serial, self.slot) {
+            (Some(label), None, None) => Ok(Selector::Label(label.clone())),
+            (None, Some(serial), None) => Ok(Selector::Serial(serial.clone())),
+            (None, None, Some(slot)) => Ok(Selector::Slot(slot)),
+            _ => Err(TokenConfigError::Selector),
+        }
+    }
+
+    pub fn pin_source(&self) -> Result<PinSource, TokenConfigError> {
+        match (&self.pin_file, self.pin_fd, &self.pin_credential) {
+            (Some(path), None, None) => Ok(PinSource::File(path.clone())),
+            (None, Some(descriptor), None) => Ok(PinSource::Descriptor(descriptor)),
+            (None, None, Some(name)) => Ok(PinSource::Credential(name.clone())),
+            _ => Err(TokenConfigError::PinSource),
+        }
+    }
+
+    /// `insecure_allowed`: this is `keyreeve dev` or a benchmark.
+    pub fn check(&self, insecure_allowed: bool) -> Result<(), TokenConfigError> {
+        self.selector()?;
+        self.pin_source()?;
+        for (name, value) in [
+            ("queue_items", self.queue_items),
+            ("cached_handles", self.cached_handles),
+        ] {
+            if value == 0 {
+                return Err(TokenConfigError::Zero(name));
+            }
+        }
+        if self.insecure_test_call_delay_us > 0 && !insecure_allowed {
+            return Err(TokenConfigError::TestDelay);
+        }
+        Ok(())
+    }
+
+    /// Session threads, the default resolved.
+    pub fn threads(&self) -> usize {
+        match self.session_threads {
+            0 => 2 * std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &str) -> TokenConfig {
+        let base = "module = \"/m.so\"\nmanifest = \"/m.json\"\nmanifest_sha256 = \"\"\n";
+        toml::from_str(&format!("{base}{extra}")).unwrap()
+    }
+
+    #[test]
+    fn one_selector_and_one_pin_source_are_needed() {
+        assert_eq!(parse("pin_fd = 3").check(false), Err(TokenConfigError::Selector));
+        assert_eq!(
+            parse("label = \"a\"\nserial = \"b\"\npin_fd = 3").check(false),
+            Err(TokenConfigError::Selector)
+        );
+        assert_eq!(parse("label = \"a\"").check(false), Err(TokenConfigError::PinSource));
+        assert_eq!(parse("slot = 4\npin_credential = \"pin\"").check(false), Ok(()));
+    }
+
+    #[test]
+    fn the_test_delay_is_refused_outside_dev() {
+        let config = parse("label = \"a\"\npin_fd = 3\ninsecure_test_call_delay_us = 1000");
+        assert_eq!(config.check(false), Err(TokenConfigError::TestDelay));
+        assert_eq!(config.check(true), Ok(()));
+    }
+
+    #[test]
+    fn a_pin_in_the_file_is_an_unknown_field() {
+        let text = "module = \"/m.so\"\nmanifest = \"/m\"\nmanifest_sha256 = \"\"\nlabel = \"a\"\npin = \"1234\"";
+        assert!(toml::from_str::<TokenConfig>(text).is_err());
+    }
+}
