@@ -20,13 +20,16 @@
 
 pub mod audit;
 pub mod clock;
+pub mod config;
 pub mod error;
+pub mod hardening;
 pub mod identity;
 pub mod keys;
 pub mod model;
 pub mod operations;
 pub mod policy;
 pub mod store;
+pub mod telemetry;
 pub mod token;
 
 pub use error::{Error, Result};
