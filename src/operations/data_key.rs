@@ -1,0 +1,147 @@
+//! Data keys: GenerateDataKey, GenerateDataKeyWithoutPlaintext, UnwrapDataKey.
+//!
+//! A data key is 32 bytes, token XOR host, so that neither generator alone decides it. Its envelope says that it is one:
+//! only UnwrapDataKey opens it in clear.
+
+use aws_lc_rs::rand;
+use keyreeve_envelope::Plaintext;
+use static_assertions::assert_not_impl_any;
+use zeroize::Zeroizing;
+
+use super::{
+    Opened, Operations, Sealed,
+    input::{BoundContext, Opening},
+    sealing::{Body, Prepared, generator_failed},
+};
+use crate::{
+    Result,
+    audit::{Draft, Outcome},
+    model::{KeyName, Version},
+    policy::{Permit, Recorded, UsesKey, action},
+    token::Token,
+};
+
+/// Bytes of a data key.
+pub const DATA_KEY_LEN: usize = 32;
+
+/// A request for a data key. `context`: that of the messages it will seal.
+pub struct GenerateDataKey {
+    pub key: KeyName,
+    pub context: BoundContext,
+}
+
+/// A request for the envelope of a data key alone.
+pub struct GenerateDataKeyWithoutPlaintext {
+    pub key: KeyName,
+    pub context: BoundContext,
+}
+
+/// A request to open a data-key envelope.
+pub struct UnwrapDataKey {
+    pub key: KeyName,
+    pub opening: Opening,
+}
+
+/// A data key in clear and as an envelope. The plaintext is wiped on drop.
+pub struct DataKey {
+    pub plaintext: Plaintext,
+    pub sealed: Sealed,
+}
+
+assert_not_impl_any!(DataKey: std::fmt::Debug, std::fmt::Display, Clone, PartialEq);
+
+impl Operations {
+    /// Makes a data key under the primary version of the permit's key. Errors: as Encrypt.
+    pub async fn generate_data_key(
+        &self,
+        permit: Permit<action::GenerateDataKey>,
+        request: GenerateDataKey,
+    ) -> Result<Recorded<DataKey>> {
+        let result = self.make_data_key(&permit, &request.context).await;
+        permit.complete(result).await
+    }
+
+    /// The same, and the plaintext never leaves the service. Errors: as Encrypt.
+    pub async fn generate_data_key_without_plaintext(
+        &self,
+        permit: Permit<action::GenerateDataKeyWithoutPlaintext>,
+        request: GenerateDataKeyWithoutPlaintext,
+    ) -> Result<Recorded<Sealed>> {
+        let result = self.make_data_key(&permit, &request.context).await;
+        permit.complete(result.map(|made| made.sealed)).await
+    }
+
+    /// Opens a data-key envelope of the permit's key. Errors: as Decrypt; `DecryptFailed` also for what is not a data key.
+    pub async fn unwrap_data_key(
+        &self,
+        permit: Permit<action::UnwrapDataKey>,
+        request: UnwrapDataKey,
+    ) -> Result<Recorded<Opened>> {
+        let result = self.open_body(&permit, &request.opening, Body::DataKey, UNWRAP).await;
+        permit.complete(result).await
+    }
+
+    async fn make_data_key<A: UsesKey>(&self, permit: &Permit<A>, context: &BoundContext) -> Result<DataKey> {
+        let version = permit.on().protecting(GENERATE)?;
+        let mut plaintext = fresh_data_keys(self.token_of(permit.on())?, permit, 1).await?;
+        let plaintext = plaintext.pop().expect("one was asked for");
+        let sealed = self
+            .seal_data_key(permit, version, context.hash(), plaintext.as_bytes())
+            .await?;
+        Ok(DataKey { plaintext, sealed })
+    }
+
+    /// Seals a data key and opens it again before it is given out: its loss would cost all that it seals.
+    pub(super) async fn seal_data_key<A: UsesKey>(
+        &self,
+        permit: &Permit<A>,
+        version: &Version,
+        ec_hash: &[u8; 32],
+        plaintext: &[u8],
+    ) -> Result<Sealed> {
+        if !self.settings.verify_data_keys {
+            return self
+                .seal_under(permit, version, Body::DataKey, ec_hash, plaintext)
+                .await;
+        }
+        let token = self.token_of(permit.on())?;
+        let prepared = Prepared::new(&self.hedge, version, Body::DataKey, ec_hash, plaintext)?;
+        // Both calls wait in the queue at the same time, so that two sessions work them where there are two.
+        let (keys, again) = tokio::try_join!(
+            token.envelope_key(permit, version, prepared.input()),
+            token.envelope_key(permit, version, prepared.input()),
+        )?;
+        let sealed = prepared.seal(&keys, plaintext)?;
+        prepared.verify(&again, &sealed, plaintext)?;
+        Ok(sealed)
+    }
+}
+
+/// For errors: "may not …".
+pub(super) const GENERATE: &str = "make data keys";
+pub(super) const UNWRAP: &str = "unwrap data keys";
+
+/// `count` fresh data keys: token bytes XOR host bytes.
+pub(super) async fn fresh_data_keys<A: UsesKey>(
+    token: &Token,
+    permit: &Permit<A>,
+    count: usize,
+) -> Result<Vec<Plaintext>> {
+    let share = token.random_share(permit, count * DATA_KEY_LEN).await?;
+    let mut host = Zeroizing::new([0; DATA_KEY_LEN]);
+    let xor = |share: &[u8]| {
+        rand::fill(&mut host[..]).map_err(generator_failed)?;
+        let bytes = share.iter().zip(&host[..]).map(|(token, host)| token ^ host);
+        Ok(Plaintext::new(bytes.collect()))
+    };
+    share.chunks_exact(DATA_KEY_LEN).map(xor).collect()
+}
+
+impl Outcome for DataKey {
+    /// As its envelope: a record never tells the plaintext, and its length is no news.
+    fn describe(&self, draft: &mut Draft) {
+        self.sealed.describe(draft);
+        draft.bytes_in -= self.sealed.plaintext_len as u64;
+        draft.bytes_out += self.plaintext.as_bytes().len() as u64;
+    }
+}
