@@ -1,0 +1,77 @@
+//! One method for each RPC, under the RPC's name. What each needs and answers is said in `proto/keyreeve/v1/*.proto`.
+
+use tonic::{IntoStreamingRequest, Streaming};
+
+use crate::{
+    Client, ClientError,
+    v1::{
+        self, crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient,
+        system_service_client::SystemServiceClient,
+    },
+};
+
+macro_rules! unary {
+    ($($service:ident { $($method:ident($request:ident) -> $response:ident;)+ })+) => {
+        impl Client {
+            $($(
+                pub async fn $method(&self, request: v1::$request) -> Result<v1::$response, ClientError> {
+                    self.unary(request, async |channel, request| $service::new(channel).$method(request).await).await
+                }
+            )+)+
+        }
+    };
+}
+
+unary! {
+    CryptoServiceClient {
+        encrypt(EncryptRequest) -> EncryptResponse;
+        decrypt(DecryptRequest) -> DecryptResponse;
+        re_encrypt(ReEncryptRequest) -> ReEncryptResponse;
+        generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
+        generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest) -> GenerateDataKeyWithoutPlaintextResponse;
+        unwrap_data_key(UnwrapDataKeyRequest) -> UnwrapDataKeyResponse;
+        generate_random(GenerateRandomRequest) -> GenerateRandomResponse;
+        batch_encrypt(BatchEncryptRequest) -> BatchEncryptResponse;
+        batch_decrypt(BatchDecryptRequest) -> BatchDecryptResponse;
+        batch_generate_data_key(BatchGenerateDataKeyRequest) -> BatchGenerateDataKeyResponse;
+        batch_unwrap_data_key(BatchUnwrapDataKeyRequest) -> BatchUnwrapDataKeyResponse;
+    }
+    KeyServiceClient {
+        create_environment(CreateEnvironmentRequest) -> CreateEnvironmentResponse;
+        get_environment(GetEnvironmentRequest) -> GetEnvironmentResponse;
+        list_environments(ListEnvironmentsRequest) -> ListEnvironmentsResponse;
+        create_team(CreateTeamRequest) -> CreateTeamResponse;
+        get_team(GetTeamRequest) -> GetTeamResponse;
+        list_teams(ListTeamsRequest) -> ListTeamsResponse;
+        create_key(CreateKeyRequest) -> CreateKeyResponse;
+        get_key(GetKeyRequest) -> GetKeyResponse;
+        list_keys(ListKeysRequest) -> ListKeysResponse;
+        rotate_key(RotateKeyRequest) -> RotateKeyResponse;
+        suspend_key(SuspendKeyRequest) -> SuspendKeyResponse;
+        resume_key(ResumeKeyRequest) -> ResumeKeyResponse;
+        deactivate_key(DeactivateKeyRequest) -> DeactivateKeyResponse;
+        compromise_key(CompromiseKeyRequest) -> CompromiseKeyResponse;
+        destroy_key(DestroyKeyRequest) -> DestroyKeyResponse;
+        cancel_key_destruction(CancelKeyDestructionRequest) -> CancelKeyDestructionResponse;
+        attest_key(AttestKeyRequest) -> AttestKeyResponse;
+    }
+    SystemServiceClient {
+        get_status(GetStatusRequest) -> GetStatusResponse;
+        who_am_i(WhoAmIRequest) -> WhoAmIResponse;
+    }
+}
+
+impl Client {
+    /// Many operations in flight on one stream; answers carry the request's tag and come in any order.
+    ///
+    /// Raw: no deadline, and checksums are left to the caller, who can set and check them as his pace allows.
+    pub async fn crypt(
+        &self,
+        requests: impl IntoStreamingRequest<Message = v1::CryptRequest>,
+    ) -> Result<Streaming<v1::CryptResponse>, ClientError> {
+        Ok(CryptoServiceClient::new(self.channel())
+            .crypt(requests)
+            .await?
+            .into_inner())
+    }
+}
