@@ -1,0 +1,50 @@
+//! Benchmarks of the service. One run measures the service and its ceilings side by side, in interleaved rounds, and prints ratios.
+//!
+//! | process | what it is |
+//! |---|---|
+//! | `service` | the plan: starts everything below, measures, prints the table, writes `target/bench/service.json` |
+//! | `keyreeve dev` | the service itself, on SoftHSM |
+//! | `echo` | the gRPC ceiling: tonic over the same TLS settings, with answers of the same sizes and nothing behind them |
+//! | `raw` | the token ceiling: one HMAC-SHA-512 call after another on a session key |
+//! | `load` | the load generator |
+
+#![allow(clippy::print_stdout)]
+
+mod echo;
+mod load;
+mod process;
+mod raw;
+mod report;
+mod service;
+
+use clap::Parser;
+
+#[derive(Parser)]
+enum Command {
+    /// Measures everything and reports.
+    Service(service::Options),
+    /// Answers CryptoService calls with bytes of the right size.
+    Echo(echo::Options),
+    /// Works HMAC-SHA-512 on a token.
+    Raw(raw::Options),
+    /// Sends load to a server.
+    Load(load::Options),
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    match Command::parse() {
+        Command::Service(options) => service::run(&options),
+        Command::Echo(options) => runtime(2)?.block_on(echo::run(options)),
+        Command::Raw(options) => raw::run(&options),
+        Command::Load(options) => runtime(2)?.block_on(load::run(options)),
+    }
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,80 @@
+//! Processes under measurement: their CPU time and memory as the kernel accounts them, and a line protocol on their standard streams.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use crate::Failure;
+
+/// A child that answers lines; killed when dropped.
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Result<Self, Failure> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+        Ok(Self { child, stdin, stdout })
+    }
+
+    /// The next line of its standard output.
+    pub fn line(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        if self.stdout.read_line(&mut line)? == 0 {
+            return Err("a process of the benchmark ended early; its messages are above".into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Reads lines until one starts with `prefix`, and returns what follows it.
+    pub fn line_after(&mut self, prefix: &str) -> Result<String, Failure> {
+        loop {
+            let line = self.line()?;
+            if let Some(rest) = line.strip_prefix(prefix) {
+                return Ok(rest.to_owned());
+            }
+        }
+    }
+
+    pub fn say(&mut self, line: &str) -> Result<(), Failure> {
+        let stdin = self.stdin.as_mut().ok_or("standard input is closed")?;
+        writeln!(stdin, "{line}")?;
+        Ok(stdin.flush()?)
+    }
+
+    /// User and system time so far. Clock ticks of 10 ms; runs last a second or more.
+    pub fn cpu(&self) -> Result<Duration, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks: u64 =
+            fields.get(11).ok_or("utime")?.parse::<u64>()? + fields.get(12).ok_or("stime")?.parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> Result<u64, Failure> {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        Ok(statm.split(' ').nth(1).ok_or("resident")?.parse::<u64>()? * 4096)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stdin.take();
+        for _ in 0..50 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
