@@ -29,6 +29,11 @@ macro_rules! name {
                 &self.0
             }
 
+            /// The whole name, shared.
+            pub fn shared(&self) -> Arc<str> {
+                self.0.clone()
+            }
+
             /// The last id.
             pub fn id(&self) -> &str {
                 self.0.rsplit('/').next().expect("a name has at least one part")

@@ -123,8 +123,10 @@ impl<T> Recorded<T> {
     pub fn release(self) -> T {
         self.0
     }
+}
 
-    pub fn as_ref(&self) -> &T {
+impl<T> AsRef<T> for Recorded<T> {
+    fn as_ref(&self) -> &T {
         &self.0
     }
 }
@@ -154,6 +156,6 @@ fn finish<T: Outcome>(draft: &mut Draft, caller: &Caller, result: &Result<T>) {
     draft.latency_us = elapsed_us(caller);
 }
 
-fn elapsed_us(caller: &Caller) -> u64 {
+pub(in crate::policy) fn elapsed_us(caller: &Caller) -> u64 {
     u64::try_from(caller.facts().started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,9 @@
 //! What actions are done on, and how each is found by its name.
 
-use std::{fmt::Display, sync::Arc};
+use std::{
+    fmt::Display,
+    sync::{Arc, LazyLock},
+};
 
 use crate::{
     Result,
@@ -17,11 +20,40 @@ pub trait Resource: Send + Sync + Sized + 'static {
     /// Finds it; `None` if there is none of that name.
     fn find(directory: &Directory, name: &Self::Name) -> impl Future<Output = Result<Option<Self>>> + Send;
 
+    /// What policies and records see of it.
+    fn view(&self) -> View<'_>;
+
     /// The environment that holds it; `None` for the system itself.
-    fn environment(&self) -> Option<&Arc<Environment>>;
+    fn environment(&self) -> Option<&Arc<Environment>> {
+        self.view().environment()
+    }
 
     /// The same, known from the name alone: absent things are judged like present ones.
     fn environment_name(name: &Self::Name) -> Option<EnvironmentName>;
+
+    /// The name as records show it: whole, and shared with it where it can be.
+    fn shown(name: &Self::Name) -> Arc<str>;
+}
+
+/// A resource of any kind, seen.
+#[derive(Debug, Clone, Copy)]
+pub enum View<'a> {
+    System,
+    Environment(&'a Arc<Environment>),
+    Team(&'a Team),
+    Key(&'a Key),
+}
+
+impl<'a> View<'a> {
+    /// The environment that holds it; `None` for the system itself.
+    pub fn environment(self) -> Option<&'a Arc<Environment>> {
+        match self {
+            View::System => None,
+            View::Environment(environment) => Some(environment),
+            View::Team(team) => Some(&team.environment),
+            View::Key(key) => Some(&key.team.environment),
+        }
+    }
 }
 
 /// The service itself.
@@ -42,12 +74,17 @@ impl Resource for System {
         Ok(Some(System))
     }
 
-    fn environment(&self) -> Option<&Arc<Environment>> {
-        None
+    fn view(&self) -> View<'_> {
+        View::System
     }
 
     fn environment_name(_: &System) -> Option<EnvironmentName> {
         None
+    }
+
+    fn shown(_: &System) -> Arc<str> {
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "system".into());
+        NAME.clone()
     }
 }
 
@@ -59,12 +96,16 @@ impl Resource for Arc<Environment> {
         directory.environment(name).await
     }
 
-    fn environment(&self) -> Option<&Arc<Environment>> {
-        Some(self)
+    fn view(&self) -> View<'_> {
+        View::Environment(self)
     }
 
     fn environment_name(name: &EnvironmentName) -> Option<EnvironmentName> {
         Some(name.clone())
+    }
+
+    fn shown(name: &EnvironmentName) -> Arc<str> {
+        name.shared()
     }
 }
 
@@ -76,12 +117,16 @@ impl Resource for Arc<Team> {
         directory.team(name).await
     }
 
-    fn environment(&self) -> Option<&Arc<Environment>> {
-        Some(&self.environment)
+    fn view(&self) -> View<'_> {
+        View::Team(self)
     }
 
     fn environment_name(name: &TeamName) -> Option<EnvironmentName> {
         Some(name.environment())
+    }
+
+    fn shown(name: &TeamName) -> Arc<str> {
+        name.shared()
     }
 }
 
@@ -93,11 +138,15 @@ impl Resource for Arc<Key> {
         directory.key(name).await
     }
 
-    fn environment(&self) -> Option<&Arc<Environment>> {
-        Some(&self.team.environment)
+    fn view(&self) -> View<'_> {
+        View::Key(self)
     }
 
     fn environment_name(name: &KeyName) -> Option<EnvironmentName> {
         Some(name.environment())
+    }
+
+    fn shown(name: &KeyName) -> Arc<str> {
+        name.shared()
     }
 }
