@@ -318,6 +318,11 @@ impl<'a> UnverifiedKey<'a> {
         self.key.kek_epoch
     }
 
+    /// The key check value that the blob states, to be shown once the token has verified the blob.
+    pub fn kcv(&self) -> [u8; 16] {
+        self.key.kcv
+    }
+
     /// What the token tags.
     pub fn tag_input(&self) -> Vec<u8> {
         let body = &self.blob[..self.blob.len() - TAG_LEN];

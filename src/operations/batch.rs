@@ -9,6 +9,7 @@ use super::{
     data_key::{GENERATE, UNWRAP, fresh_data_keys},
     input::{BoundContext, Message, Opening},
     sealing::{Body, Parsed, Prepared},
+    tally::{self, Tally},
 };
 use crate::{
     Error, Result,
@@ -76,17 +77,9 @@ impl<T> Items<T> {
 /// Results in the order of the items.
 pub struct Batch<T>(pub Vec<Result<T>>);
 
-impl<T: Outcome> Outcome for Batch<T> {
+impl<T: Tally> Outcome for Batch<T> {
     fn describe(&self, draft: &mut Draft) {
-        for result in &self.0 {
-            match result {
-                Ok(item) => item.describe(draft),
-                Err(_) => {
-                    draft.items += 1;
-                    draft.failed += 1;
-                }
-            }
-        }
+        tally::all(&self.0, draft);
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     Opened, Operations, Sealed,
     input::{BoundContext, Opening},
     sealing::{Body, Prepared, generator_failed},
+    tally::{self, Tally},
 };
 use crate::{
     Result,
@@ -138,9 +139,15 @@ pub(super) async fn fresh_data_keys<A: UsesKey>(
 }
 
 impl Outcome for DataKey {
-    /// As its envelope: a record never tells the plaintext, and its length is no news.
     fn describe(&self, draft: &mut Draft) {
-        self.sealed.describe(draft);
+        tally::alone(self, draft);
+    }
+}
+
+impl Tally for DataKey {
+    /// As its envelope: a record never tells the plaintext, and its length is no news.
+    fn add_to(&self, draft: &mut Draft) {
+        self.sealed.add_to(draft);
         draft.bytes_in -= self.sealed.plaintext_len as u64;
         draft.bytes_out += self.plaintext.as_bytes().len() as u64;
     }

@@ -7,6 +7,7 @@ use super::{
     Operations,
     input::Opening,
     sealing::{Body, Parsed},
+    tally::{self, Tally},
 };
 use crate::{
     Result,
@@ -83,6 +84,12 @@ impl Opened {
 
 impl Outcome for Opened {
     fn describe(&self, draft: &mut Draft) {
+        tally::alone(self, draft);
+    }
+}
+
+impl Tally for Opened {
+    fn add_to(&self, draft: &mut Draft) {
         draft.key = Some((self.key, self.version.number()));
         draft.items += 1;
         draft.bytes_in += self.envelope_len as u64;

@@ -7,6 +7,7 @@ use super::{
     Operations,
     input::Message,
     sealing::{Body, Prepared},
+    tally::{self, Tally},
 };
 use crate::{
     Result,
@@ -67,6 +68,12 @@ impl Operations {
 
 impl Outcome for Sealed {
     fn describe(&self, draft: &mut Draft) {
+        tally::alone(self, draft);
+    }
+}
+
+impl Tally for Sealed {
+    fn add_to(&self, draft: &mut Draft) {
         draft.key = Some((self.key, self.version.number()));
         draft.items += 1;
         draft.bytes_in += self.plaintext_len as u64;

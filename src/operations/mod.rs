@@ -13,6 +13,7 @@ mod random;
 mod reencrypt;
 mod sealing;
 mod status;
+mod tally;
 
 use std::sync::Arc;
 

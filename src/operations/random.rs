@@ -66,7 +66,7 @@ impl Operations {
 
 impl Outcome for RandomBytes {
     fn describe(&self, draft: &mut Draft) {
-        draft.items += 1;
-        draft.bytes_out += self.0.as_bytes().len() as u64;
+        draft.items = 1;
+        draft.bytes_out = self.0.as_bytes().len() as u64;
     }
 }

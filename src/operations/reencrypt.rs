@@ -76,9 +76,9 @@ impl Outcome for ReEncrypted {
             (self.sealed.key, self.sealed.version)
         };
         draft.key = Some((key, version.number()));
-        draft.items += 1;
-        draft.bytes_in += self.source_len as u64;
-        draft.bytes_out += self.sealed.ciphertext.len() as u64;
+        draft.items = 1;
+        draft.bytes_in = self.source_len as u64;
+        draft.bytes_out = self.sealed.ciphertext.len() as u64;
         draft.ciphertexts.extend([self.source_link, self.sealed.link]);
     }
 }
