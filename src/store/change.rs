@@ -46,6 +46,11 @@ pub struct Applied {
     pub link: [u8; 32],
 }
 
+impl Applied {
+    /// Before the first change: number 0 and 32 zero bytes.
+    pub const NONE: Self = Self { seq: 0, link: [0; 32] };
+}
+
 /// Why a change was refused; nothing of it was written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {

@@ -2,71 +2,127 @@
 
 use std::sync::Arc;
 
-use super::Remembered;
+use super::{LogEpoch, Remembered, backend::Names, hot::Hot, rows};
 use crate::{
     Result,
     clock::Timestamp,
     model::{Environment, EnvironmentName, Key, KeyName, Team, TeamName},
 };
 
+/// Keys that one round of the destruction job is given.
+const DUE: u32 = 1_000;
+
 /// What everyone may read. Cheap to clone.
 #[derive(Clone)]
-pub struct Directory {}
+pub struct Directory {
+    hot: Arc<Hot>,
+}
 
-/// One page of a list: what follows `after` in order of name.
+/// One page of a list: what follows `after` in order of name. One that is deleted while the page is read is left out.
 pub struct Page<T> {
     pub items: Vec<T>,
     pub more: bool,
 }
 
 impl Directory {
-    pub async fn environment(&self, _name: &EnvironmentName) -> Result<Option<Arc<Environment>>> {
-        todo!()
+    pub(super) fn new(hot: Arc<Hot>) -> Self {
+        Self { hot }
     }
 
-    pub async fn team(&self, _name: &TeamName) -> Result<Option<Arc<Team>>> {
-        todo!()
+    pub async fn environment(&self, name: &EnvironmentName) -> Result<Option<Arc<Environment>>> {
+        Ok(self.hot.environment(name).await?)
+    }
+
+    pub async fn team(&self, name: &TeamName) -> Result<Option<Arc<Team>>> {
+        Ok(self.hot.team(name).await?)
     }
 
     /// From memory when it is there; loads it once however many ask.
-    pub async fn key(&self, _name: &KeyName) -> Result<Option<Arc<Key>>> {
-        todo!()
+    pub async fn key(&self, name: &KeyName) -> Result<Option<Arc<Key>>> {
+        Ok(self.hot.key(name).await?)
     }
 
-    pub async fn environments(
-        &self,
-        _after: Option<&EnvironmentName>,
-        _limit: usize,
-    ) -> Result<Page<Arc<Environment>>> {
-        todo!()
+    /// From memory only: one hash lookup, no allocation, no wait. `None` says nothing about the store.
+    pub fn key_cached(&self, name: &KeyName) -> Option<Arc<Key>> {
+        self.hot.key_cached(name)
     }
 
-    pub async fn teams(&self, _of: &Environment, _after: Option<&TeamName>, _limit: usize) -> Result<Page<Arc<Team>>> {
-        todo!()
+    pub async fn environments(&self, after: Option<&EnvironmentName>, limit: usize) -> Result<Page<Arc<Environment>>> {
+        let after = after.map_or("", EnvironmentName::as_str);
+        let (names, more) = self.names(Names::Environments, after, limit).await?;
+        let mut items = Vec::with_capacity(names.len());
+        for name in &names {
+            items.extend(self.environment(&parsed(name)?).await?);
+        }
+        Ok(Page { items, more })
     }
 
-    pub async fn keys(&self, _of: &Team, _after: Option<&KeyName>, _limit: usize) -> Result<Page<Arc<Key>>> {
-        todo!()
+    pub async fn teams(&self, of: &Environment, after: Option<&TeamName>, limit: usize) -> Result<Page<Arc<Team>>> {
+        let after = after.map_or("", TeamName::as_str);
+        let (names, more) = self.names(Names::TeamsOf(of.id.as_bytes()), after, limit).await?;
+        let mut items = Vec::with_capacity(names.len());
+        for name in &names {
+            items.extend(self.team(&parsed(name)?).await?);
+        }
+        Ok(Page { items, more })
     }
 
-    /// Names of keys with a version whose waiting period has ended.
-    pub async fn due_for_destruction(&self, _now: Timestamp) -> Result<Vec<KeyName>> {
-        todo!()
+    pub async fn keys(&self, of: &Team, after: Option<&KeyName>, limit: usize) -> Result<Page<Arc<Key>>> {
+        let after = after.map_or("", KeyName::as_str);
+        let (names, more) = self.names(Names::KeysOf(of.id.as_bytes()), after, limit).await?;
+        let mut items = Vec::with_capacity(names.len());
+        for name in &names {
+            items.extend(self.key(&parsed(name)?).await?);
+        }
+        Ok(Page { items, more })
+    }
+
+    /// Names of keys with a version whose waiting period has ended; the first 1,000.
+    pub async fn due_for_destruction(&self, now: Timestamp) -> Result<Vec<KeyName>> {
+        let names = self.hot.reader.due_for_destruction(now.unix_ms(), DUE).await?;
+        names.iter().map(|name| parsed(name)).collect()
     }
 
     /// What was answered under this caller's request id, if it has not expired.
     pub async fn remembered(
         &self,
-        _caller: &str,
-        _method: &str,
-        _request_id: &str,
-        _now: Timestamp,
+        caller: &str,
+        method: &'static str,
+        request_id: &str,
+        now: Timestamp,
     ) -> Result<Option<Remembered>> {
-        todo!()
+        let remembered = self.hot.reader.remembered(caller, method, request_id, now.unix_ms());
+        Ok(remembered.await?)
     }
 
     /// Numbers of environments and keys, for the status.
     pub async fn counts(&self) -> Result<(u64, u64)> {
-        todo!()
+        Ok(self.hot.reader.counts().await?)
     }
+
+    /// The epochs of a node's audit log, in order; the last one is in use.
+    pub async fn log_epochs(&self, node: &str) -> Result<Vec<LogEpoch>> {
+        let found = self.hot.reader.log_epochs(node).await?;
+        let epochs = found.iter().map(|epoch| {
+            self.hot.check(&"log_epochs", epoch)?;
+            Ok(rows::log_epoch(&epoch.row)?)
+        });
+        epochs.collect()
+    }
+
+    /// One name more than `limit`, which tells whether there are more.
+    async fn names(&self, of: Names<'_>, after: &str, limit: usize) -> Result<(Vec<String>, bool)> {
+        let one_more = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+        let mut names = self.hot.reader.names(of, after, one_more).await?;
+        let more = names.len() > limit;
+        names.truncate(limit);
+        Ok((names, more))
+    }
+}
+
+/// A name as the database gives it, before its row was verified.
+fn parsed<N: std::str::FromStr>(name: &str) -> Result<N> {
+    name.parse().map_err(|_| crate::Error::Tampered {
+        object: name.escape_default().take(80).collect(),
+    })
 }

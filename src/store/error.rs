@@ -26,6 +26,8 @@ pub enum StoreError {
         "the store ends at change {found}, the audit log knows change {known}: the store was rolled back; restore the newest backup with `keyreeve restore`"
     )]
     RolledBack { found: u64, known: u64 },
+    #[error("the database gave up the transaction after an earlier fault: nothing of it was written")]
+    GaveUp,
     #[error("the store failed")]
     Database(#[source] sqlx::Error),
     #[error("`{path}` failed")]

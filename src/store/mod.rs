@@ -3,16 +3,31 @@
 //! `open` gives two handles. [`Directory`] reads: the hot rows from memory, verified when they are loaded. [`Committer`] changes, and
 //! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows".
 
+mod backend;
 mod change;
 mod committer;
 mod directory;
 mod error;
+mod hot;
+mod lock;
 mod mac;
+mod open;
 mod row;
+mod rows;
+mod sqlite;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tombstones;
+mod verify;
 
 pub use change::{Applied, Change, ChangeError, Expected, Remembered, Write};
-pub use committer::{Committer, Options, OutboxRow, Transaction, open};
+pub use committer::{Committer, OutboxRow, Transaction};
 pub use directory::{Directory, Page};
 pub use error::StoreError;
 pub use mac::RowKey;
+pub use open::{Options, open};
 pub use row::{Column, Kind, Row, Table, Value};
+pub use rows::LogEpoch;
+pub use verify::{Finding, Report, verify};
