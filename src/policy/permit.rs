@@ -145,6 +145,8 @@ fn finish<T: Outcome>(draft: &mut Draft, caller: &Caller, result: &Result<T>) {
     match result {
         Ok(answer) => {
             draft.verdict = Verdict::Success;
+            // The gate noted what was asked; the answer counts what was done.
+            (draft.items, draft.bytes_in) = (0, 0);
             answer.describe(draft);
         }
         Err(error) => {
