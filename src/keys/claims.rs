@@ -1,0 +1,176 @@
+//! What may be said of a key, and under which condition: the words of `docs/formats.md`, "Claims", as data.
+//!
+//! Evidence says these sentences and no others. "As the token reports" is part of them: a dishonest module can report anything.
+
+use crate::model::TokenAttributes;
+
+/// One sentence, and when it is true.
+struct Claim<F> {
+    words: &'static str,
+    holds: fn(&F) -> bool,
+}
+
+/// What is known of a wrapped version key.
+pub(super) struct VersionFacts {
+    pub(super) at_birth: TokenAttributes,
+    /// As reported now, after the token recomputed its key check value; `None` for destroyed versions.
+    pub(super) in_use: Option<TokenAttributes>,
+    pub(super) destroyed: bool,
+    pub(super) software_token: bool,
+}
+
+/// What is known of the KEK of a single-token group.
+pub(super) struct MasterKeyFacts {
+    pub(super) attributes: TokenAttributes,
+    pub(super) software_token: bool,
+}
+
+const VERSION: &[Claim<VersionFacts>] = &[
+    Claim {
+        words: "made in a token: at birth LOCAL=1, ALWAYS_SENSITIVE=1, EXTRACTABLE=1, as the token reported",
+        holds: |facts| facts.at_birth.local && facts.at_birth.always_sensitive && facts.at_birth.extractable,
+    },
+    Claim {
+        words: "outside a token only under AES-256 key wrap (RFC 3394) by the master key",
+        holds: |facts| facts.at_birth.sensitive,
+    },
+    Claim {
+        words: "the copy in use is SENSITIVE and not EXTRACTABLE, as the token reports",
+        holds: |facts| facts.in_use.is_some_and(|now| now.sensitive && !now.extractable),
+    },
+    Claim {
+        words: "its key check value at birth equals its key check value in use",
+        holds: |facts| facts.in_use.is_some(),
+    },
+    Claim {
+        words: "suite 0002: the long-lived key never leaves the token in clear; a per-message key and the plaintext pass through \
+                service memory",
+        holds: |facts| !facts.destroyed,
+    },
+    Claim {
+        words: "all copies in service stores are deleted and the version is refused for ever; irrecoverable when the last backup \
+                that holds the wrapped key expires, or its KEK epoch is destroyed",
+        holds: |facts| facts.destroyed,
+    },
+    Claim {
+        words: "attributes are as reported by the module at the time shown; a session object is invisible to other tools",
+        holds: |_| true,
+    },
+    Claim {
+        words: "software token",
+        holds: |facts| facts.software_token,
+    },
+];
+
+const MASTER_KEY: &[Claim<MasterKeyFacts>] = &[
+    Claim {
+        words: "made in the token; LOCAL, ALWAYS_SENSITIVE, NEVER_EXTRACTABLE as the token reports",
+        holds: |facts| {
+            let now = &facts.attributes;
+            now.local && now.always_sensitive && now.never_extractable && now.sensitive && !now.extractable
+        },
+    },
+    Claim {
+        words: "single-token group: what it protects is lost with its token",
+        holds: |_| true,
+    },
+    Claim {
+        words: "attributes are as reported by the module at the time shown; they can be checked with any PKCS#11 tool",
+        holds: |_| true,
+    },
+    Claim {
+        words: "software token",
+        holds: |facts| facts.software_token,
+    },
+];
+
+pub(super) fn of_version(facts: &VersionFacts) -> Vec<&'static str> {
+    that_hold(VERSION, facts)
+}
+
+pub(super) fn of_master_key(facts: &MasterKeyFacts) -> Vec<&'static str> {
+    that_hold(MASTER_KEY, facts)
+}
+
+fn that_hold<F>(claims: &[Claim<F>], facts: &F) -> Vec<&'static str> {
+    claims
+        .iter()
+        .filter(|claim| (claim.holds)(facts))
+        .map(|claim| claim.words)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::software_host::at_birth;
+
+    fn version(in_use: Option<TokenAttributes>) -> VersionFacts {
+        VersionFacts {
+            at_birth: at_birth(),
+            destroyed: in_use.is_none(),
+            in_use,
+            software_token: true,
+        }
+    }
+
+    fn copy_in_use() -> TokenAttributes {
+        TokenAttributes {
+            local: false,
+            always_sensitive: false,
+            extractable: false,
+            ..at_birth()
+        }
+    }
+
+    #[test]
+    fn no_claim_uses_words_that_must_not_be_said() {
+        let every = VERSION
+            .iter()
+            .map(|claim| claim.words)
+            .chain(MASTER_KEY.iter().map(|claim| claim.words));
+        for words in every {
+            for forbidden in [
+                "hardware",
+                "HSM",
+                "inside the HSM",
+                "cryptographically erased",
+                "backed up",
+                "replicated",
+                "immutable",
+                "never left the device",
+            ] {
+                assert!(!words.contains(forbidden), "{words}");
+            }
+        }
+        for claim in VERSION {
+            assert!(!claim.words.contains("NEVER_EXTRACTABLE"), "{}", claim.words);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_extractable_is_not_called_otherwise() {
+        let says = |facts: &VersionFacts| of_version(facts).iter().any(|words| words.contains("not EXTRACTABLE"));
+        assert!(says(&version(Some(copy_in_use()))));
+        let extractable = TokenAttributes {
+            extractable: true,
+            ..copy_in_use()
+        };
+        assert!(!says(&version(Some(extractable))));
+        assert!(!says(&version(None)));
+    }
+
+    #[test]
+    fn a_master_key_that_was_ever_extractable_is_not_called_made_in_the_token() {
+        let facts = |never_extractable| MasterKeyFacts {
+            attributes: TokenAttributes {
+                never_extractable,
+                extractable: false,
+                ..at_birth()
+            },
+            software_token: true,
+        };
+        assert!(of_master_key(&facts(true))[0].starts_with("made in the token"));
+        assert!(!of_master_key(&facts(false))[0].starts_with("made in the token"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Rotation: a new version, Active and primary; the old one is Deactivated: it decrypts, and encrypts no more.
+
+use super::{
+    Keys, RequestId,
+    create::new_version,
+    record,
+    repeat::{Fingerprint, Turn},
+    transition::{Changed, moved},
+    with_versions,
+};
+use crate::{
+    Error, Result,
+    model::{Key, KeyName, KeyState, Transition, Version},
+    policy::{Permit, Recorded, action},
+    store::Change,
+};
+use std::sync::Arc;
+
+/// A request to rotate.
+#[derive(Debug, Clone)]
+pub struct RotateKey {
+    pub key: KeyName,
+    pub request_id: RequestId,
+}
+
+impl Keys {
+    /// Errors: `StateForbids` if the primary version is Suspended, pending destruction or destroyed: rotating would lift a suspension
+    /// (a Deactivated version decrypts) or revive a key that is on its way out. `Conflict`; those of the token.
+    pub async fn rotate_key(&self, permit: Permit<action::RotateKey>, request: RotateKey) -> Result<Recorded<Changed>> {
+        let result = self.make_primary(&permit, &request).await;
+        record(permit, result).await
+    }
+
+    async fn make_primary(
+        &self,
+        permit: &Permit<action::RotateKey>,
+        request: &RotateKey,
+    ) -> Result<(Changed, Option<Change>)> {
+        let (key, now) = (permit.on(), self.now());
+        let turn = self.turn(permit, &request.request_id, key.name.as_str(), Fingerprint::new(), now);
+        let remembered = match turn.await? {
+            Turn::First(remembered) => remembered,
+            Turn::Again => return Ok((Changed::nothing(key), None)),
+        };
+        let old = may_rotate(key)?;
+        let last = key.versions.last().map_or(old.number, |version| version.number);
+        let number = last
+            .next()
+            .ok_or_else(|| Error::invalid("name", "the key has no version number left"))?;
+        let token = self.tokens.of(&key.team.environment.name)?;
+        let new = new_version(token, permit, key.id, number, now).await?;
+
+        let mut rotated = Key::clone(key);
+        rotated.primary = number;
+        let mut change = Change::new().insert(&new).update(&rotated).remember(remembered);
+        let mut written = vec![new];
+        if old.state == KeyState::Active {
+            let reason = format!("rotated to version {number}");
+            let old = moved(key, old, Transition::Deactivate, &reason, now)?;
+            change = change.update(&old);
+            written.push(old);
+        }
+        rotated.row_version += 1;
+        let changed = Changed {
+            key: Arc::new(with_versions(&rotated, written)),
+            version: number,
+            detail: format!("{} replaced by {number}", old.number),
+        };
+        Ok((changed, Some(change)))
+    }
+}
+
+fn may_rotate(key: &Key) -> Result<&Version> {
+    let primary = key.primary_version();
+    match primary.state {
+        KeyState::Active | KeyState::Deactivated | KeyState::Compromised => Ok(primary),
+        KeyState::PreActivation
+        | KeyState::Suspended
+        | KeyState::PendingDestruction
+        | KeyState::Destroyed
+        | KeyState::DestroyedCompromised => Err(key.state_forbids(primary, "be rotated")),
+    }
+}
