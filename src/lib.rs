@@ -23,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod grpc;
 pub mod hardening;
 pub mod identity;
 pub mod keys;
