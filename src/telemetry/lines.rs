@@ -181,8 +181,7 @@ mod tests {
         let sink = text.clone();
         let lines = Lines::new(json, move |line: &str| sink.lock().unwrap().push_str(line));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
-        let text = text.lock().unwrap().clone();
-        text
+        Arc::into_inner(text).expect("the layer is gone").into_inner().unwrap()
     }
 
     #[test]
