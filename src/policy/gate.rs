@@ -202,3 +202,6 @@ async fn refuse(slot: Slot, drafts: Vec<Draft>, error: Error) -> Error {
         Err(_) => Error::LogUnavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;
