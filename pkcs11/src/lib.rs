@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `module.rs` | load, initialise, list and select tokens, finalise |
 //! | `token.rs` | what a token says of itself; how one is named |
+//! | `provision.rs` | make a token and its PIN: throwaway tokens of `dev` and tests |
 //! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
 //! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
 //! | `rv.rs`, `codes.rs` | failed calls and their recovery class |
@@ -20,6 +21,7 @@ mod module;
 mod objects;
 mod pin;
 pub mod presets;
+mod provision;
 mod rv;
 mod session;
 mod signing;

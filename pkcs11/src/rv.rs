@@ -38,7 +38,7 @@ macro_rules! functions {
 #[rustfmt::skip]
 functions! {
     C_Initialize, C_Finalize, C_GetInfo, C_GetFunctionList, C_GetSlotList, C_GetTokenInfo, C_GetMechanismList,
-    C_OpenSession, C_CloseSession, C_GetSessionInfo, C_Login, C_Logout,
+    C_InitToken, C_InitPIN, C_OpenSession, C_CloseSession, C_GetSessionInfo, C_Login, C_Logout,
     C_CreateObject, C_CopyObject, C_DestroyObject, C_GetAttributeValue, C_SetAttributeValue,
     C_FindObjectsInit, C_FindObjects, C_FindObjectsFinal,
     C_EncryptInit, C_Encrypt, C_DecryptInit, C_Decrypt, C_SignInit, C_Sign, C_VerifyInit, C_Verify,
