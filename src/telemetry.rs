@@ -52,6 +52,10 @@ pub const FIELDS: &[&str] = &[
     "records",
     "durability",
     "table",
+    "object",
+    "problem",
+    "findings",
+    "versions",
     // faults and waits
     "error",
     "detail",

@@ -8,7 +8,9 @@ mod layers;
 pub mod limits;
 pub mod listener;
 mod meters;
+mod services;
 pub mod status;
 pub mod tls;
 
 pub use layers::{Answer, Dispatch, Front};
+pub use services::Services;

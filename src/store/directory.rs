@@ -6,7 +6,7 @@ use super::{LogEpoch, Remembered, backend::Names, hot::Hot, rows};
 use crate::{
     Result,
     clock::Timestamp,
-    model::{Environment, EnvironmentName, Key, KeyName, Team, TeamName},
+    model::{Environment, EnvironmentName, Key, KeyId, KeyName, KeyVersion, Team, TeamName},
 };
 
 /// Keys that one round of the destruction job is given.
@@ -81,6 +81,11 @@ impl Directory {
     pub async fn due_for_destruction(&self, now: Timestamp) -> Result<Vec<KeyName>> {
         let names = self.hot.reader.due_for_destruction(now.unix_ms(), DUE).await?;
         names.iter().map(|name| parsed(name)).collect()
+    }
+
+    /// Whether this version was destroyed, by what store and tombstone file know. Its blob is never unwrapped again.
+    pub fn is_destroyed(&self, key: KeyId, version: KeyVersion) -> bool {
+        self.hot.is_destroyed(&(key, version))
     }
 
     /// What was answered under this caller's request id, if it has not expired.
