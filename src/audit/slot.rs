@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{Draft, Verdict};
+use super::{Draft, Health, Verdict, health::Guard};
 use crate::{Error, Result, store::Change, store::ChangeError};
 
 /// What travels to the writer: drafts that get consecutive records in one commit, with at most one change.
@@ -32,15 +32,27 @@ pub struct Log {
     queue: mpsc::Sender<Entry>,
     /// Held by whoever waits for a second place while holding a first, so that two such callers never wait for each other.
     pairs: Arc<Mutex<()>>,
+    guard: Guard,
 }
 
 impl Log {
     /// The log in front of a writer that receives from the other end of `queue`.
     pub fn new(queue: mpsc::Sender<Entry>) -> Self {
+        Self::guarded(queue, Guard::default())
+    }
+
+    /// The same, with a guard that refuses while the log takes no new work.
+    pub(super) fn guarded(queue: mpsc::Sender<Entry>, guard: Guard) -> Self {
         Self {
             queue,
             pairs: Arc::default(),
+            guard,
         }
+    }
+
+    /// Whether the log takes work, for readiness.
+    pub fn health(&self) -> Health {
+        self.guard.health()
     }
 
     /// Reserves two places together. Errors: as [`Log::reserve`]; then no place is kept. The queue has room for two at least.
@@ -54,8 +66,11 @@ impl Log {
         Ok((first, second))
     }
 
-    /// Reserves a place. Errors: `LogUnavailable` if the writer has stopped; `Overloaded` if there is no room before `deadline`.
+    /// Reserves a place. Errors: `LogUnavailable` if the writer has stopped or the disk is full; `Overloaded` if there is no room before `deadline`.
     pub async fn reserve(&self, deadline: Instant) -> Result<Slot> {
+        if !self.guard.accepts() {
+            return Err(Error::LogUnavailable);
+        }
         let reserved = match self.queue.clone().try_reserve_owned() {
             Ok(permit) => return Ok(Slot { permit }),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::LogUnavailable),

@@ -9,6 +9,8 @@ use std::{
 
 use serde::Deserialize;
 
+pub use crate::audit::Durability;
+
 /// `[server]`: addresses, names, limits.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,16 +167,6 @@ pub struct AuditConfig {
     pub directory: Option<PathBuf>,
     /// Size of one preallocated segment file.
     pub segment_mib: u64,
-}
-
-/// When a record without a change counts as written. Changes are always synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// On the disk: survives a power cut.
-    Fsync,
-    /// With the operating system: survives a killed process, not a power cut.
-    Written,
 }
 
 impl Default for AuditConfig {
