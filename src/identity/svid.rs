@@ -124,14 +124,15 @@ fn workload(leaf: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
         return Err(SvidError::ExtendedKeyUsage);
     }
     let names = leaf.subject_alternative_name().map_err(|_| SvidError::Malformed)?;
-    let uris: Vec<&str> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        })
-        .collect();
+    let mut uris: Vec<&str> = Vec::new();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::URI(uri) => uris.push(uri),
+            // It may be a second URI name that another reader would see.
+            GeneralName::Invalid(..) => return Err(SvidError::Malformed),
+            _ => {}
+        }
+    }
     match uris[..] {
         [uri] => Ok(uri.parse()?),
         _ => Err(SvidError::UriNames(uris.len())),
@@ -199,6 +200,18 @@ mod tests {
             refused(Leaf::of("spiffe://acme.dev")),
             SvidError::SpiffeId(InvalidSpiffeId::NoPath)
         );
+    }
+
+    #[test]
+    fn a_second_uri_name_that_cannot_be_read_is_not_overlooked() {
+        // SEQUENCE { [6] "spiffe://acme.dev/a", [6] FF }
+        let mut names = vec![0x30, 24, 0x86, 19];
+        names.extend_from_slice(b"spiffe://acme.dev/a");
+        let one = [&[0x30, 21], &names[2..]].concat();
+        names.extend_from_slice(&[0x86, 1, 0xff]);
+        assert_eq!(refused(Leaf::nameless().names(names)), SvidError::Malformed);
+        let leaf = TestCa::new("acme").issue(Leaf::nameless().names(one));
+        assert!(Peer::from_leaf(&leaf.certificate).is_ok());
     }
 
     #[test]

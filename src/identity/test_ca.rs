@@ -1,8 +1,8 @@
 //! Certificate authorities and leaves for tests.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -70,6 +70,13 @@ impl Leaf {
         self.0
             .subject_alt_names
             .push(SanType::DnsName(name.try_into().unwrap()));
+        self
+    }
+
+    /// The value of subjectAltName, in DER.
+    pub(crate) fn names(mut self, der: Vec<u8>) -> Self {
+        let names = CustomExtension::from_oid_content(&[2, 5, 29, 17], der);
+        self.0.custom_extensions.push(names);
         self
     }
 

@@ -1,4 +1,7 @@
 //! The one place where permits are made: a place in the log first, then the resource, then the decision.
+//!
+//! Absent and forbidden things take the same path and get the same answer. Across environments nothing is looked up, so time tells
+//! nothing; within an environment that the caller belongs to, the time of a look-up may tell whether a name is in memory.
 
 use std::sync::Arc;
 
