@@ -11,11 +11,12 @@
 //! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
 //! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
 //! | `rv.rs`, `codes.rs` | failed calls and their recovery class |
-//! | `mechanism.rs`, `spki.rs`, `pin.rs` | mechanism numbers, public keys as SPKI, the PIN in memory |
+//! | `mechanism.rs`, `spki.rs`, `pin.rs`, `exit.rs` | mechanism numbers, public keys as SPKI, the PIN in memory, the quick exit |
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod codes;
+mod exit;
 mod mechanism;
 mod module;
 mod objects;
@@ -31,6 +32,7 @@ mod token;
 mod wrapping;
 
 pub use codes::ReturnCode;
+pub use exit::exit_now;
 pub use mechanism::Mechanism;
 pub use module::{Module, ModuleError};
 pub use pin::Pin;

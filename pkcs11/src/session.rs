@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 /// Handle of an object; valid while the session that made it lives, for a token object while the module is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ObjectHandle(pub(crate) cryptoki_sys::CK_OBJECT_HANDLE);
+pub struct ObjectHandle(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

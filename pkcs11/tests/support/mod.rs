@@ -163,14 +163,22 @@ macro_rules! contract {
         mod softhsm {
             use super::*;
             $(#[test] fn $name() {
-                support::run(support::Kind::SoftHsm, concat!("softhsm::", stringify!($name)), $body)
+                support::run(support::Kind::SoftHsm, &support::test_name(module_path!(), stringify!($name)), $body)
             })*
         }
         mod kryoptic {
             use super::*;
             $(#[test] fn $name() {
-                support::run(support::Kind::Kryoptic, concat!("kryoptic::", stringify!($name)), $body)
+                support::run(support::Kind::Kryoptic, &support::test_name(module_path!(), stringify!($name)), $body)
             })*
         }
     };
+}
+
+/// A test's name as the test binary knows it: the module path without the crate.
+pub fn test_name(module_path: &str, name: &str) -> String {
+    match module_path.split_once("::") {
+        Some((_, modules)) => format!("{modules}::{name}"),
+        None => name.to_owned(),
+    }
 }
