@@ -2,20 +2,59 @@
 //!
 //! [`Token`] is what operations see: every call takes the permit, and the key comes out of the permit, so that a permit for one key or
 //! action cannot work another. There is no "HMAC these bytes" call. Under it, a [`Host`] runs typed calls on the module, in threads of
-//! this process or, later, in a worker process.
+//! this process ([`ThreadHost`]) or, later, in a worker process.
+//!
+//! | file | what |
+//! |---|---|
+//! | `token.rs`, `root.rs`, `reserve.rs` | the two ways in: with a permit, and for the service's own work |
+//! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
+//! | `queue.rs`, `work.rs`, `session_thread.rs` | admission, batches, the threads |
+//! | `version_keys.rs`, `handles.rs` | version keys made and unwrapped; the handle cache |
+//! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
+//! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
+//! | `init.rs`, `root_keys.rs`, `manifest.rs` | root keys: made, found, held against the manifest |
+//! | `known_answer.rs`, `probe.rs`, `report.rs` | what a token can and enforces; `doctor` |
 
 mod config;
 mod error;
+mod handles;
 pub mod host;
+mod init;
+mod known_answer;
+mod latch;
+mod manifest;
+mod meters;
+mod open;
+mod pin;
+mod probe;
+mod queue;
+mod recovery;
+mod report;
 mod reserve;
 mod root;
+mod root_keys;
+mod session_thread;
+mod softhsm;
 #[cfg(test)]
 pub(crate) mod software_host;
+mod thread_host;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
 mod token;
+mod version_keys;
+mod watchdog;
+mod work;
 
 pub use config::{PinSource, TokenConfig, TokenConfigError};
 pub use error::TokenError;
 pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, Lane};
+pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
+pub use keyreeve_pkcs11::exit_now;
+pub use known_answer::{KnownAnswer, Outcome as KnownAnswerOutcome};
+pub use latch::{Latch, Latched};
+pub use manifest::{Manifest, ManifestError};
+pub use open::OpenError;
+pub use probe::Probe;
+pub use report::{Failure, Report, examine};
 pub use root::Root;
+pub use thread_host::{Buried, ThreadHost};
 pub use token::{Token, Tokens};

@@ -1,0 +1,124 @@
+//! Unwrapped version keys held in the token: least recently used first out, counted references.
+//!
+//! A handle that leaves the cache while a thread works with it is destroyed by the last one to let go.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use keyreeve_pkcs11::ObjectHandle;
+
+use super::host::Place;
+
+/// A version key in the token.
+pub struct UnwrappedKey {
+    pub handle: ObjectHandle,
+    /// What its blob's verified tag binds it to.
+    pub place: Place,
+}
+
+pub struct Handles {
+    state: Mutex<State>,
+    capacity: usize,
+}
+
+struct State {
+    by_blob: HashMap<[u8; 32], (Arc<UnwrappedKey>, u64)>,
+    /// Time of last use, in uses, to the blob.
+    by_age: BTreeMap<u64, [u8; 32]>,
+    uses: u64,
+    capacity: usize,
+}
+
+impl Handles {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                by_blob: HashMap::new(),
+                by_age: BTreeMap::new(),
+                uses: 0,
+                capacity,
+            }),
+            capacity,
+        }
+    }
+
+    pub fn find(&self, blob: &[u8; 32]) -> Option<Arc<UnwrappedKey>> {
+        self.lock().touch(blob)
+    }
+
+    /// Adds a key. Returns what it pushed out; the caller lets each go with [`last`].
+    pub fn insert(&self, blob: [u8; 32], key: Arc<UnwrappedKey>) -> Vec<Arc<UnwrappedKey>> {
+        let mut state = self.lock();
+        let mut out: Vec<_> = state.remove(&blob).into_iter().collect();
+        state.uses += 1;
+        let now = state.uses;
+        state.by_blob.insert(blob, (key, now));
+        state.by_age.insert(now, blob);
+        out.extend(state.shrink());
+        out
+    }
+
+    pub fn remove(&self, blob: &[u8; 32]) -> Option<Arc<UnwrappedKey>> {
+        self.lock().remove(blob)
+    }
+
+    pub fn clear(&self) -> Vec<Arc<UnwrappedKey>> {
+        let mut state = self.lock();
+        state.by_age.clear();
+        state.capacity = self.capacity;
+        state.by_blob.drain().map(|(_, (key, _))| key).collect()
+    }
+
+    /// Halves what the cache may hold: the token has no room. Returns what must go.
+    pub fn halve(&self) -> Vec<Arc<UnwrappedKey>> {
+        let mut state = self.lock();
+        state.capacity = (state.by_blob.len() / 2).max(1);
+        state.shrink()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().by_blob.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handle to destroy, if `key` was the last reference to it.
+pub fn last(key: Arc<UnwrappedKey>) -> Option<ObjectHandle> {
+    Arc::into_inner(key).map(|key| key.handle)
+}
+
+impl State {
+    fn touch(&mut self, blob: &[u8; 32]) -> Option<Arc<UnwrappedKey>> {
+        let (key, used) = self.by_blob.get_mut(blob)?;
+        // The order matters only near the edge of the cache: below half of it nothing is moved.
+        if self.by_age.len() * 2 > self.capacity && *used != self.uses {
+            self.uses += 1;
+            self.by_age.remove(used);
+            *used = self.uses;
+            self.by_age.insert(self.uses, *blob);
+        }
+        Some(Arc::clone(key))
+    }
+
+    fn remove(&mut self, blob: &[u8; 32]) -> Option<Arc<UnwrappedKey>> {
+        let (key, used) = self.by_blob.remove(blob)?;
+        self.by_age.remove(&used);
+        Some(key)
+    }
+
+    fn shrink(&mut self) -> Vec<Arc<UnwrappedKey>> {
+        let mut out = Vec::new();
+        while self.by_blob.len() > self.capacity {
+            let Some((_, blob)) = self.by_age.pop_first() else {
+                break;
+            };
+            out.extend(self.by_blob.remove(&blob).map(|(key, _)| key));
+        }
+        out
+    }
+}

@@ -1,0 +1,33 @@
+//! Metrics of one session thread. Labels are its number and the class of a return code: bounded, no key or caller.
+
+use keyreeve_pkcs11::Class;
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+pub(super) struct Meters {
+    pub queue_depth: Gauge,
+    pub queue_wait: Histogram,
+    pub token_time: Histogram,
+    pub expired: Counter,
+    pub cache_hits: Counter,
+    pub cache_misses: Counter,
+}
+
+impl Meters {
+    /// Looked up once: a lookup costs more than what is measured. The recorder must be installed before.
+    pub fn new(thread: usize) -> Self {
+        let session = thread.to_string();
+        Self {
+            queue_depth: gauge!("keyreeve_token_queue_items"),
+            queue_wait: histogram!("keyreeve_token_queue_wait_seconds", "session" => session.clone()),
+            token_time: histogram!("keyreeve_token_seconds", "session" => session),
+            expired: counter!("keyreeve_token_expired_total"),
+            cache_hits: counter!("keyreeve_token_handle_cache_hits_total"),
+            cache_misses: counter!("keyreeve_token_handle_cache_misses_total"),
+        }
+    }
+
+    /// Failed calls only, so a lookup each time does no harm.
+    pub fn failed(class: Class) {
+        counter!("keyreeve_token_failures_total", "class" => class.name()).increment(1);
+    }
+}

@@ -1,0 +1,193 @@
+//! From configuration to a logged-in token: load, select, one login attempt.
+//!
+//! A wrong PIN is tried once and then never again with the same configuration: the latch is on disk before this returns.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Session, TokenInfo};
+
+use super::{
+    config::{PinSource, TokenConfig, TokenConfigError},
+    latch::{Latch, Latched},
+    manifest::ManifestError,
+    pin::{self, PinError},
+    root_keys::RootKeyError,
+    softhsm::{self, StartLock},
+};
+
+/// Looks for the token again when it is absent: a login of another process may be rewriting its file just now (SoftHSM).
+const LOOKS: u32 = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(60);
+
+/// Why a token is not opened. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Config(#[from] TokenConfigError),
+    #[error("{0}")]
+    Module(#[from] ModuleError),
+    #[error("{0}")]
+    Pin(#[from] PinError),
+    #[error("{0}")]
+    Manifest(#[from] ManifestError),
+    #[error("{0}")]
+    RootKeys(#[from] RootKeyError),
+    #[error("the token failed: {0}")]
+    Call(#[from] CallError),
+    #[error(
+        "the token refused the PIN ({code}); it was tried once and is not tried again: correct the PIN, then start again (state: `{latch}`)"
+    )]
+    WrongPin { code: CallError, latch: String },
+    #[error(
+        "this PIN was refused by the token on {since} and is not tried again: correct it; if it is right now, `keyreeve tokens unlatch` (state: `{latch}`)"
+    )]
+    PinLatched { since: String, latch: String },
+    #[error(
+        "the token is latched since {since}: {reason}; find out why, then `keyreeve tokens unlatch` (state: `{latch}`)"
+    )]
+    Latched {
+        since: String,
+        reason: String,
+        latch: String,
+    },
+    #[error("the token's PIN has one try left: log in once with another tool to reset the count, then start again")]
+    PinFinalTry,
+    #[error("the token's user PIN is locked: the security officer must set it anew")]
+    PinLocked,
+    #[error("the token has no user PIN yet: initialise it")]
+    PinNotInitialised,
+    #[error("cannot write the token's latch `{path}`: {error}; without it no PIN is tried")]
+    LatchFile { path: String, error: std::io::Error },
+    #[error("the token does not answer as it must: {0}")]
+    SelfTest(String),
+    #[error("cannot make the token durable: {0}")]
+    Sync(std::io::Error),
+    #[error("cannot start a thread for the token: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A token with one logged-in session, which keeps the login.
+pub struct OpenToken {
+    pub module: Arc<Module>,
+    pub info: TokenInfo,
+    pub session: Session,
+    pub latch: Latch,
+    /// Worth a line in the log.
+    pub warnings: Vec<String>,
+}
+
+/// Loads the module, finds the token and logs in, once. `data_directory`: where latches live.
+pub fn open(config: &TokenConfig, data_directory: &Path) -> Result<OpenToken, OpenError> {
+    let selector = config.selector()?;
+    let source = config.pin_source()?;
+    // From C_Initialize to the end of C_Login one process at a time.
+    let _turn = StartLock::take(softhsm::token_directory(&config.module).as_deref());
+    let (module, info) = find(config, &selector)?;
+    let opened = log_in(&source, data_directory, Arc::clone(&module), info);
+    if opened.is_err() {
+        finalise(&module);
+    }
+    opened
+}
+
+/// Ends a module that is not served; the error that matters is another one.
+pub(super) fn finalise(module: &Module) {
+    if let Err(error) = module.finalize() {
+        tracing::warn!(%error, "module not finalised");
+    }
+}
+
+fn log_in(
+    source: &PinSource,
+    data_directory: &Path,
+    module: Arc<Module>,
+    info: TokenInfo,
+) -> Result<OpenToken, OpenError> {
+    let latch = Latch::of(data_directory, &info.serial);
+    let attempt = pin::attempt(source);
+    if let Some(latched) = latch.read() {
+        refuse_latched(&latched, &attempt, &latch)?;
+    }
+    if info.pin_locked {
+        return Err(OpenError::PinLocked);
+    }
+    if info.pin_final_try {
+        return Err(OpenError::PinFinalTry);
+    }
+    if !info.user_pin_initialized {
+        return Err(OpenError::PinNotInitialised);
+    }
+    let read = pin::read(source)?;
+    let mut warnings: Vec<String> = read.warning.into_iter().collect();
+    if info.pin_count_low {
+        warnings.push("a wrong PIN was given to this token since the last right one".to_owned());
+    }
+    let latch_error = |error| OpenError::LatchFile {
+        path: latch.path().display().to_string(),
+        error,
+    };
+    // A refusal that could not be noted would be tried again by the next start.
+    latch.check_writable().map_err(latch_error)?;
+    let session = Session::open(&module, info.slot, Access::ReadWrite);
+    let outcome = session.and_then(|session| session.login(&read.pin).map(|()| session));
+    drop(read.pin);
+    match outcome {
+        Err(code) if code.class() == Class::Pin => {
+            let reason = format!("the token refused the PIN: {code}");
+            latch.set(Class::Pin, &reason, Some(attempt)).map_err(latch_error)?;
+            Err(OpenError::WrongPin {
+                code,
+                latch: latch.path().display().to_string(),
+            })
+        }
+        result => {
+            let session = result?;
+            latch.clear().map_err(latch_error)?;
+            Ok(OpenToken {
+                module,
+                info,
+                session,
+                latch,
+                warnings,
+            })
+        }
+    }
+}
+
+fn refuse_latched(latched: &Latched, attempt: &str, latch: &Latch) -> Result<(), OpenError> {
+    let path = latch.path().display().to_string();
+    if latched.class != Class::Pin.name() {
+        return Err(OpenError::Latched {
+            since: latched.since.clone(),
+            reason: latched.reason.clone(),
+            latch: path,
+        });
+    }
+    if latched.attempt.as_deref() == Some(attempt) {
+        return Err(OpenError::PinLatched {
+            since: latched.since.clone(),
+            latch: path,
+        });
+    }
+    Ok(())
+}
+
+fn find(config: &TokenConfig, selector: &keyreeve_pkcs11::Selector) -> Result<(Arc<Module>, TokenInfo), OpenError> {
+    for look in 1.. {
+        let module = Module::load(&config.module)?;
+        match module.select(selector) {
+            Ok(info) => return Ok((Arc::new(module), info)),
+            Err(error @ ModuleError::NoSuchToken { .. }) if look < LOOKS => {
+                tracing::debug!(%error, "token not seen yet");
+                module.finalize()?;
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+            Err(error) => {
+                // Best effort: the error that matters is the one in hand.
+                let _ = module.finalize();
+                return Err(error.into());
+            }
+        }
+    }
+    unreachable!("the last look returns")
+}

@@ -1,0 +1,266 @@
+//! Tries, on throwaway keys, what a token must refuse. A token that gives in has a hole, and each hole its consequence.
+
+use keyreeve_pkcs11::{
+    Attribute, CallError, KeyType, Mechanism, ObjectHandle, Session, Template,
+    presets::{self, Life},
+};
+use serde::Serialize;
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    pub name: String,
+    /// The token refused, as it must.
+    pub holds: bool,
+    /// What follows where it does not hold.
+    pub consequence: &'static str,
+    /// `serve` refuses a token in which this does not hold.
+    pub required: bool,
+}
+
+impl Probe {
+    pub fn must_refuse(&self) -> bool {
+        self.required && !self.holds
+    }
+}
+
+/// A forbidden change: its name, the change, what would follow.
+type Change = (&'static str, fn() -> Template, &'static str);
+
+/// Throwaway keys made as Keyreeve makes its own, but as session objects.
+struct Subjects<'a> {
+    session: &'a Session,
+    kek: ObjectHandle,
+    wrapped: Vec<u8>,
+}
+
+/// Runs every probe. Errors: the throwaway keys cannot be made, so nothing is known of the token.
+pub fn run(session: &Session) -> Result<Vec<Probe>, CallError> {
+    let kek = session.generate_key(Mechanism::AES_KEY_GEN, &presets::kek(Life::Session, b"probe", None))?;
+    let probes = (|| {
+        let born = session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())?;
+        let wrapped = session.wrap(Mechanism::AES_KEY_WRAP, kek, born);
+        session.destroy(born)?;
+        let subjects = Subjects {
+            session,
+            kek,
+            wrapped: wrapped?,
+        };
+        let mut probes = subjects.kek_decrypts();
+        probes.extend(subjects.kek_changes());
+        probes.extend(subjects.unwraps_weaker());
+        probes.extend(subjects.unwrapped_key()?);
+        probes.push(subjects.makes_trusted());
+        Ok(probes)
+    })();
+    session.destroy(kek)?;
+    probes
+}
+
+const DECRYPTS: &str = "whoever has the session reads every version key in clear";
+const READABLE: &str = "version keys can be taken out of the token in clear or under a foreign key";
+
+impl Subjects<'_> {
+    /// Other mechanisms on the KEK as it is.
+    fn kek_decrypts(&self) -> Vec<Probe> {
+        [Mechanism::AES_KEY_WRAP, Mechanism::AES_ECB]
+            .into_iter()
+            .map(|mechanism| Probe {
+                name: format!("the KEK does not decrypt with {mechanism}"),
+                holds: self
+                    .session
+                    .decrypt(mechanism, self.kek, self.decryptable(mechanism))
+                    .is_err(),
+                consequence: DECRYPTS,
+                required: true,
+            })
+            .collect()
+    }
+
+    /// Forbidden changes of the KEK, and copies with them. A change that the token lets pass without effect is no hole:
+    /// what counts is what the key can do then.
+    fn kek_changes(&self) -> Vec<Probe> {
+        let changes: [Change; 8] = [
+            ("DECRYPT=1", || on(Attribute::DECRYPT), DECRYPTS),
+            (
+                "ENCRYPT=1",
+                || on(Attribute::ENCRYPT),
+                "the KEK can be used as a data key",
+            ),
+            ("DERIVE=1", || on(Attribute::DERIVE), "keys can be derived from the KEK"),
+            (
+                "EXTRACTABLE=1",
+                || on(Attribute::EXTRACTABLE),
+                "the KEK can be wrapped out of the token",
+            ),
+            ("SENSITIVE=0", || off(Attribute::SENSITIVE), "the KEK can be read"),
+            (
+                "MODIFIABLE=1",
+                || on(Attribute::MODIFIABLE),
+                "every other change follows",
+            ),
+            (
+                "other ALLOWED_MECHANISMS",
+                || Template::new().allowed_mechanisms(&[Mechanism::AES_KEY_WRAP, Mechanism::AES_ECB]),
+                "the KEK works with mechanisms that open wrapped keys",
+            ),
+            (
+                "another UNWRAP_TEMPLATE",
+                || Template::new().unwrap_template(on(Attribute::EXTRACTABLE)),
+                READABLE,
+            ),
+        ];
+        changes
+            .into_iter()
+            .flat_map(|(name, change, consequence)| {
+                let changed = self.session.set_attributes(self.kek, &change()).is_ok();
+                let copy = self.session.copy(self.kek, &change().flag(Attribute::TOKEN, false));
+                let copied = copy.is_ok();
+                if let Ok(copy) = copy {
+                    let _ = self.session.destroy(copy);
+                }
+                [("cannot be changed to", changed), ("cannot be copied with", copied)].map(|(verb, gave_in)| Probe {
+                    name: format!("the KEK {verb} {name}"),
+                    holds: !gave_in,
+                    consequence,
+                    required: true,
+                })
+            })
+            .collect()
+    }
+
+    /// Unwrapping with less than the KEK's UNWRAP_TEMPLATE demands.
+    fn unwraps_weaker(&self) -> Vec<Probe> {
+        [
+            ("EXTRACTABLE=1", Attribute::EXTRACTABLE, true, READABLE, true),
+            ("SENSITIVE=0", Attribute::SENSITIVE, false, READABLE, true),
+            (
+                "DERIVE=1",
+                Attribute::DERIVE,
+                true,
+                "parts of version keys can be derived and read",
+                true,
+            ),
+            (
+                "MODIFIABLE=1",
+                Attribute::MODIFIABLE,
+                true,
+                "an unwrapped key's uses can be changed",
+                false,
+            ),
+            (
+                "COPYABLE=1",
+                Attribute::COPYABLE,
+                true,
+                "an unwrapped key can be copied with other uses",
+                false,
+            ),
+        ]
+        .into_iter()
+        .map(|(name, attribute, value, consequence, required)| {
+            let template = presets::version_key_in_use().flag(attribute, value);
+            let result = self
+                .session
+                .unwrap(Mechanism::AES_KEY_WRAP, self.kek, &self.wrapped, &template);
+            // Some tokens accept the template and force their own value: the key decides.
+            let gave_in = result.is_ok_and(|key| {
+                let weak = self.session.flag(key, attribute) != Ok(Some(!value));
+                let _ = self.session.destroy(key);
+                weak
+            });
+            Probe {
+                name: format!("the KEK does not unwrap with {name}"),
+                holds: !gave_in,
+                consequence,
+                required,
+            }
+        })
+        .collect()
+    }
+
+    /// A version key as it is used.
+    fn unwrapped_key(&self) -> Result<Vec<Probe>, CallError> {
+        let session = self.session;
+        let key = session.unwrap(
+            Mechanism::AES_KEY_WRAP,
+            self.kek,
+            &self.wrapped,
+            &presets::version_key_in_use(),
+        )?;
+        let changed = session.set_attributes(key, &on(Attribute::EXTRACTABLE)).is_ok();
+        let copied = session.copy(key, &on(Attribute::EXTRACTABLE));
+        if let Ok(copy) = copied {
+            let _ = session.destroy(copy);
+        }
+        let probes = [
+            (
+                "an unwrapped key cannot be read",
+                !matches!(session.bytes(key, Attribute::VALUE), Ok(Some(_))),
+                true,
+            ),
+            (
+                "a key with EXTRACTABLE=0 cannot be wrapped",
+                session.wrap(Mechanism::AES_KEY_WRAP, self.kek, key).is_err(),
+                true,
+            ),
+            ("an unwrapped key cannot be made extractable", !changed, true),
+            (
+                "an unwrapped key cannot be copied as extractable",
+                copied.is_err(),
+                true,
+            ),
+            (
+                "an unwrapped key works with its own mechanism only",
+                session.hmac_sha256(key, b"probe").is_err(),
+                false,
+            ),
+        ];
+        session.destroy(key)?;
+        Ok(probes
+            .into_iter()
+            .map(|(name, holds, required)| Probe {
+                name: name.to_owned(),
+                holds,
+                consequence: if required {
+                    READABLE
+                } else {
+                    "ALLOWED_MECHANISMS is not enforced: a version key's uses are limited by this service alone"
+                },
+                required,
+            })
+            .collect())
+    }
+
+    /// Whether a user session may make TRUSTED keys: if so, WRAP_WITH_TRUSTED would prove nothing, and is not set.
+    fn makes_trusted(&self) -> Probe {
+        let template = presets::sealed(KeyType::Aes, Life::Session, &[Attribute::WRAP])
+            .value_len(32)
+            .flag(Attribute::TRUSTED, true);
+        let made = self.session.generate_key(Mechanism::AES_KEY_GEN, &template);
+        if let Ok(key) = made {
+            let _ = self.session.destroy(key);
+        }
+        Probe {
+            name: "a user session cannot make TRUSTED keys".into(),
+            holds: made.is_err(),
+            consequence: "WRAP_WITH_TRUSTED proves nothing on this token; Keyreeve does not rely on it",
+            required: false,
+        }
+    }
+
+    fn decryptable(&self, mechanism: Mechanism) -> &[u8] {
+        if mechanism == Mechanism::AES_ECB {
+            &[0; 16]
+        } else {
+            &self.wrapped
+        }
+    }
+}
+
+fn on(attribute: Attribute) -> Template {
+    Template::new().flag(attribute, true)
+}
+
+fn off(attribute: Attribute) -> Template {
+    Template::new().flag(attribute, false)
+}

@@ -1,0 +1,176 @@
+//! One session, one thread: takes work from the queue, calls the token, answers.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use keyreeve_envelope::prf_commit::{MessageKeys, kdf_input};
+use keyreeve_pkcs11::Session;
+use zeroize::Zeroizing;
+
+use super::{
+    TokenError,
+    handles::{self, UnwrappedKey},
+    host::{Answer, Call, EnvelopeInput, Place},
+    meters::Meters,
+    recovery::Fault,
+    thread_host::Shared,
+    work::Work,
+};
+use crate::model::Blob;
+
+/// Random bytes that one call may ask for.
+const MAX_RANDOM: usize = 4_096;
+/// Expected queue depth is read this often, not with each job.
+const DEPTH_EVERY: u32 = 64;
+
+pub(super) struct SessionThread {
+    pub shared: Arc<Shared>,
+    /// `None` only between a failed call and the reopening.
+    pub session: Session,
+    pub meters: Meters,
+    index: usize,
+    served: u32,
+}
+
+impl SessionThread {
+    pub fn new(shared: Arc<Shared>, session: Session, index: usize) -> Self {
+        Self {
+            meters: Meters::new(index),
+            shared,
+            session,
+            index,
+            served: 0,
+        }
+    }
+
+    pub fn run(mut self) {
+        while let Some(work) = self.shared.queue.next() {
+            self.serve(work);
+        }
+    }
+
+    fn serve(&mut self, work: Work) {
+        let began = Instant::now();
+        if work.is_abandoned() {
+            return;
+        }
+        if work.deadline() <= began {
+            self.meters.expired.increment(1);
+            return work.answer_error(TokenError::Expired);
+        }
+        if let Some(fault) = self.shared.fault_text() {
+            return work.answer_error(TokenError::Unavailable(fault));
+        }
+        self.meters.queue_wait.record((began - work.queued()).as_secs_f64());
+        let items = super::queue::Waiting::items(&work);
+        match work {
+            Work::Whole(job, _) => {
+                let answer = self.call(&job.call);
+                let _ = job.reply.send(answer);
+            }
+            Work::Part { batch, index } => match self.envelope_keys(&batch.blob, batch.place, batch.inputs_of(index)) {
+                Ok(keys) => batch.finish_part(index, keys),
+                Err(error) => batch.fail(error),
+            },
+        }
+        let took = began.elapsed();
+        self.meters.token_time.record(took.as_secs_f64());
+        self.served = self.served.wrapping_add(1);
+        if self.served % DEPTH_EVERY == 1 {
+            self.meters.queue_depth.set(self.shared.queue.items() as f64);
+            self.shared.queue.observe(items, took);
+        }
+    }
+
+    fn call(&mut self, call: &Call) -> Result<Answer, TokenError> {
+        match call {
+            Call::EnvelopeKeys { blob, place, inputs } => {
+                self.envelope_keys(blob, *place, inputs).map(Answer::EnvelopeKeys)
+            }
+            Call::MakeEnvelopeKey { place, created_ms } => self
+                .recovering(|thread| thread.make(*place, *created_ms))
+                .map(|made| Answer::MadeEnvelopeKey(Box::new(made))),
+            Call::Attributes { blob, place } => self
+                .recovering(|thread| thread.attributes(blob, *place))
+                .map(Answer::Attributes),
+            Call::MasterKeyAttributes => self
+                .recovering(|thread| {
+                    let kek = thread.shared.roots().kek;
+                    Ok(thread.read_attributes(kek)?)
+                })
+                .map(Answer::Attributes),
+            Call::Random { length } => self.random(*length).map(Answer::Random),
+            Call::Subkey(label) => self.recovering(|thread| thread.subkey(label)).map(Answer::Subkey),
+            Call::Evict { blob } => {
+                if let Some(key) = self.shared.handles.remove(blob) {
+                    self.let_go(key);
+                }
+                Ok(Answer::Done)
+            }
+            Call::Probe => self.recovering(SessionThread::ask_canary).map(|()| Answer::Done),
+        }
+    }
+
+    /// The hot path: two PKCS#11 calls for each input, once the key is in the cache.
+    fn envelope_keys(
+        &mut self,
+        blob: &Blob,
+        place: Place,
+        inputs: &[EnvelopeInput],
+    ) -> Result<Vec<MessageKeys>, TokenError> {
+        self.recovering(|thread| {
+            let key = thread.unwrapped(blob, place)?;
+            let keys = inputs.iter().map(|input| thread.message_keys(&key, input)).collect();
+            thread.let_go(key);
+            keys
+        })
+    }
+
+    fn message_keys(&self, key: &UnwrappedKey, input: &EnvelopeInput) -> Result<MessageKeys, Fault> {
+        // The header says which key and version it belongs to: no other key may work it.
+        if input.header[8..24] != *key.place.key.as_bytes()
+            || input.header[24..28] != key.place.version.number().to_be_bytes()
+        {
+            return Err(Fault::Answer(TokenError::Refused(
+                "an envelope header of another key or version".into(),
+            )));
+        }
+        let message = kdf_input(&input.header, &input.salt, &input.ec_hash);
+        self.timed(|session| {
+            MessageKeys::fill_with(|out| session.hmac_sha512_into(key.handle, &message, out)).map_err(Fault::Call)
+        })
+    }
+
+    fn random(&mut self, length: usize) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        if length > MAX_RANDOM {
+            return Err(TokenError::Refused("more random bytes than one call gives".into()));
+        }
+        self.recovering(|thread| {
+            let mut bytes = Zeroizing::new(vec![0; length]);
+            thread.timed(|session| session.random_into(&mut bytes).map_err(Fault::Call))?;
+            Ok(bytes)
+        })
+    }
+
+    /// Runs a call into the module where the watchdog sees it.
+    pub fn timed<T>(&self, call: impl FnOnce(&Session) -> T) -> T {
+        let began = &self.shared.calls[self.index];
+        began.store(self.shared.now_ns(), Ordering::Relaxed);
+        let result = call(&self.session);
+        if self.shared.config.insecure_test_call_delay_us > 0 {
+            std::thread::sleep(Duration::from_micros(self.shared.config.insecure_test_call_delay_us));
+        }
+        began.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// Lets a key go; destroys its handle if it left the cache meanwhile and nobody else works with it.
+    pub fn let_go(&self, key: Arc<UnwrappedKey>) {
+        if let Some(handle) = handles::last(key) {
+            // It may be gone already, with the session that made it.
+            let _ = self.timed(|session| session.destroy(handle));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Version keys in the token: made, unwrapped, checked. The order on use is that of the blob format: tag, tombstones, KEK,
+//! unwrap with the fixed template, KCV, cache. Source: docs/formats.md, wrapped key blob.
+
+use std::sync::Arc;
+
+use keyreeve_envelope::{
+    blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
+    subkey::{Subkey, SubkeyBytes},
+};
+use keyreeve_pkcs11::{Attribute, CallError, Class, Mechanism, ObjectHandle, Session, presets};
+use zeroize::Zeroizing;
+
+use super::{
+    TokenError,
+    handles::UnwrappedKey,
+    host::{MadeKey, Place, SubkeyLabel},
+    recovery::Fault,
+    session_thread::SessionThread,
+    thread_host::lock,
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    model::{Blob, TokenAttributes},
+};
+
+impl SessionThread {
+    /// The key of `blob`, from the cache or unwrapped. `place`: what its tag must bind it to.
+    pub fn unwrapped(&mut self, blob: &Blob, place: Place) -> Result<Arc<UnwrappedKey>, Fault> {
+        if let Some(key) = self.shared.handles.find(blob.sha256()) {
+            self.meters.cache_hits.increment(1);
+            if key.place == place {
+                return Ok(key);
+            }
+            self.let_go(key);
+            return Err(Fault::Answer(TokenError::BlobTag));
+        }
+        self.meters.cache_misses.increment(1);
+        let wrapped = self.verified(blob, place)?;
+        let keeper_lock = Arc::clone(&self.shared);
+        let keeper = lock(&keeper_lock.keeper);
+        let keeper = keeper.as_ref().ok_or_else(Fault::stopping)?;
+        // Somebody else may have unwrapped it while this thread waited for the keeper.
+        if let Some(key) = self.shared.handles.find(blob.sha256()) {
+            return Ok(key);
+        }
+        let kek = self.shared.roots().kek;
+        let handle = self
+            .timed(|_| {
+                keeper.unwrap(
+                    Mechanism::AES_KEY_WRAP,
+                    kek,
+                    wrapped.wrapped,
+                    &presets::version_key_in_use(),
+                )
+            })
+            .map_err(|error| match error.class() {
+                Class::Caller => Fault::WrongAnswer(format!("a wrapped key with a good tag does not unwrap: {error}")),
+                _ => Fault::Call(error),
+            })?;
+        if !wrapped.kcv_is(&self.kcv(handle, place)?) {
+            let _ = keeper.destroy(handle);
+            return Err(Fault::WrongAnswer(
+                "an unwrapped key has another key check value".into(),
+            ));
+        }
+        Ok(self.remember(blob, UnwrappedKey { handle, place }))
+    }
+
+    /// Makes a version key: born extractable, wrapped, checked, destroyed, unwrapped for use, checked again.
+    pub fn make(&mut self, place: Place, created_ms: u64) -> Result<MadeKey, Fault> {
+        let roots = self.shared.roots();
+        let born = self.timed(|session| {
+            session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())
+        })?;
+        let taken = (|| {
+            let wrapped = self.timed(|session| session.wrap(Mechanism::AES_KEY_WRAP, roots.kek, born))?;
+            Ok::<_, CallError>((wrapped, self.kcv(born, place)?, self.read_attributes(born)?))
+        })();
+        // Before anything else: this copy is extractable.
+        let destroyed = self.timed(|session| session.destroy(born));
+        let (wrapped, kcv, at_birth) = taken?;
+        destroyed?;
+        let key = WrappedKey {
+            imported: false,
+            suite: WrapSuite::Kw,
+            environment: place.environment,
+            key_id: place.key,
+            key_version: place.version,
+            key_type: KeyType::EnvelopePrf,
+            usage: KeyUsage::Envelope,
+            kek_id: roots.kek_id,
+            kek_epoch: roots.epoch,
+            created_ms,
+            kcv,
+            wrapped: &wrapped,
+        };
+        let wrong = |error| Fault::WrongAnswer(format!("the token wrapped a key to something else: {error}"));
+        let tag_input = key.tag_input().map_err(wrong)?;
+        let tag = self.timed(|session| session.hmac_sha256(roots.bind, &tag_input))?;
+        let blob = Blob::new(key.encode(&tag).map_err(wrong)?);
+        // Unwraps with the fixed template and compares the KCV: the version is usable before it is committed.
+        let used = self.unwrapped(&blob, place)?;
+        self.let_go(used);
+        Ok(MadeKey { blob, at_birth })
+    }
+
+    /// What the token reports of the key in use, and that its KCV is still the blob's.
+    pub fn attributes(&mut self, blob: &Blob, place: Place) -> Result<TokenAttributes, Fault> {
+        let key = self.unwrapped(blob, place)?;
+        let result = (|| {
+            if !self.verified(blob, place)?.kcv_is(&self.kcv(key.handle, place)?) {
+                return Err(Fault::WrongAnswer("a key in use has another key check value".into()));
+            }
+            Ok(self.read_attributes(key.handle)?)
+        })();
+        self.let_go(key);
+        result
+    }
+
+    pub fn read_attributes(&self, key: ObjectHandle) -> Result<TokenAttributes, CallError> {
+        // An attribute that the token does not tell counts as the weaker value.
+        let read = |attribute, silent: bool| {
+            self.timed(|session: &Session| session.flag(key, attribute))
+                .map(|flag| flag.unwrap_or(silent))
+        };
+        Ok(TokenAttributes {
+            local: read(Attribute::LOCAL, false)?,
+            always_sensitive: read(Attribute::ALWAYS_SENSITIVE, false)?,
+            never_extractable: read(Attribute::NEVER_EXTRACTABLE, false)?,
+            sensitive: read(Attribute::SENSITIVE, false)?,
+            extractable: read(Attribute::EXTRACTABLE, true)?,
+            modifiable: read(Attribute::MODIFIABLE, true)?,
+            copyable: read(Attribute::COPYABLE, true)?,
+            observed: SystemClock.now().unix_ms(),
+        })
+    }
+
+    pub fn subkey(&mut self, label: &SubkeyLabel) -> Result<SubkeyBytes, Fault> {
+        let input = match label {
+            SubkeyLabel::Row => Subkey::Row,
+            SubkeyLabel::Cred => Subkey::Credential,
+            SubkeyLabel::Page => Subkey::Page,
+            SubkeyLabel::Hedge => Subkey::Hedge,
+            SubkeyLabel::Redact { log_origin } => Subkey::Redact { log_origin },
+        }
+        .input();
+        let svc = self.shared.roots().svc;
+        let mut output = Zeroizing::new([0; 64]);
+        self.timed(|session| session.hmac_sha512_into(svc, &input, &mut output))?;
+        Ok(SubkeyBytes::from_hmac_output(&output))
+    }
+
+    /// CANARY's known answer: proves which token answers.
+    pub fn ask_canary(&mut self) -> Result<(), Fault> {
+        let roots = self.shared.roots();
+        let answer = self.timed(|session| roots.canary_answer(session))?;
+        let pinned = self
+            .shared
+            .manifest
+            .members
+            .first()
+            .map(|member| member.canary.as_str());
+        if pinned == Some(data_encoding::HEXLOWER.encode(&answer).as_str()) {
+            Ok(())
+        } else {
+            Err(Fault::WrongAnswer("CANARY answers differently".into()))
+        }
+    }
+
+    /// Tag, then everything the tag binds.
+    fn verified<'a>(&self, blob: &'a Blob, place: Place) -> Result<WrappedKey<'a>, Fault> {
+        let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| Fault::Answer(TokenError::BlobTag))?;
+        let roots = self.shared.roots();
+        if unverified.kek_id() != roots.kek_id || unverified.kek_epoch() != roots.epoch {
+            let text = format!(
+                "the key is wrapped under KEK {} epoch {}, which this token does not hold",
+                unverified.kek_id(),
+                unverified.kek_epoch()
+            );
+            return Err(Fault::Answer(TokenError::Refused(text.into())));
+        }
+        let tag_input = unverified.tag_input();
+        let tag = self.timed(|session| session.hmac_sha256(roots.bind, &tag_input))?;
+        let key = unverified
+            .verify(&tag)
+            .map_err(|_| Fault::Answer(TokenError::BlobTag))?;
+        if (key.environment, key.key_id, key.key_version) != (place.environment, place.key, place.version) {
+            return Err(Fault::Answer(TokenError::BlobTag)); // a good blob in another key's row
+        }
+        if (self.shared.buried)(place.key, place.version) {
+            return Err(Fault::Answer(TokenError::Refused(
+                "the version was destroyed: its tombstone stands".into(),
+            )));
+        }
+        if key.key_type != KeyType::EnvelopePrf || key.suite != WrapSuite::Kw {
+            return Err(Fault::Answer(TokenError::Refused(
+                "a key type or wrap suite that this release does not work with".into(),
+            )));
+        }
+        Ok(key)
+    }
+
+    fn kcv(&self, key: ObjectHandle, place: Place) -> Result<[u8; 16], CallError> {
+        let input = kcv_input(place.key, place.version, KeyType::EnvelopePrf);
+        let mut output = Zeroizing::new([0; 64]);
+        self.timed(|session| session.hmac_sha512_into(key, &input, &mut output))?;
+        Ok(*output.first_chunk().expect("64 is more than 16"))
+    }
+
+    fn remember(&self, blob: &Blob, key: UnwrappedKey) -> Arc<UnwrappedKey> {
+        let key = Arc::new(key);
+        for out in self.shared.handles.insert(*blob.sha256(), Arc::clone(&key)) {
+            self.let_go(out);
+        }
+        key
+    }
+}

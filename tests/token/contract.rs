@@ -1,0 +1,341 @@
+//! What the token layer does on every token.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use keyreeve::token::{Answer, Call, Host, Lane, OpenError, TokenError, examine, host::SubkeyLabel};
+use keyreeve_envelope::prf_commit::{self, Envelope};
+
+use crate::{
+    contract,
+    fixture::{
+        ask, assert_same, config, data, header, initialised, input, keys, keys_call, make, place, start, submit,
+    },
+    support::{self, TestModule},
+};
+
+contract! {
+    a_key_made_in_the_token_gives_the_same_message_keys_each_time => same_keys;
+    a_made_key_reads_as_the_claims_table_says => attributes;
+    a_blob_outlives_a_restart => restart;
+    a_key_that_fell_out_of_the_cache_works_again => small_cache;
+    an_evicted_key_works_again => eviction;
+    every_flipped_bit_of_a_blob_is_refused_and_the_token_serves_on => flipped_bits;
+    a_blob_in_another_keys_row_is_refused => swapped_rows;
+    a_header_of_another_key_is_refused => foreign_header;
+    a_destroyed_version_is_not_unwrapped => tombstone;
+    a_batch_answers_in_order => batch;
+    a_flood_of_one_lane_does_not_starve_another => fairness;
+    expired_work_costs_no_token_call => expiry;
+    a_stopped_host_refuses_and_closes_the_module => stop;
+    subkeys_differ_by_label_and_origin => subkeys;
+    random_bytes_differ_and_are_bounded => random;
+    init_refuses_a_token_that_has_root_keys => second_init;
+    doctor_finds_nothing_that_refuses => doctor;
+}
+
+fn same_keys(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let (one, other) = (place(1), place(2));
+    let (made, foreign) = (make(&host, one), make(&host, other));
+    let (blob, foreign) = (Arc::new(made.blob), Arc::new(foreign.blob));
+    let first = keys(&host, &blob, one).unwrap();
+    assert_same(&first, &keys(&host, &blob, one).unwrap(), one);
+
+    let mut envelope = Vec::new();
+    prf_commit::seal(
+        &first,
+        &header(one),
+        &[7; 32],
+        &[3; 12],
+        &[9; 32],
+        b"hello",
+        &mut envelope,
+    )
+    .unwrap();
+    let of_another_key = keys(&host, &foreign, other).unwrap();
+    assert!(prf_commit::open(&of_another_key, &Envelope::parse(&envelope).unwrap(), &[9; 32]).is_err());
+    host.stop();
+}
+
+fn attributes(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let made = make(&host, place(1));
+    let birth = made.at_birth;
+    assert!(birth.local && birth.always_sensitive && birth.sensitive && birth.extractable);
+    let call = Call::Attributes {
+        blob: Arc::new(made.blob),
+        place: place(1),
+    };
+    let Ok(Answer::Attributes(now)) = ask(&host, call) else {
+        panic!("no attributes")
+    };
+    assert!(now.sensitive && !now.extractable && !now.modifiable && !now.copyable);
+    let Ok(Answer::Attributes(kek)) = ask(&host, Call::MasterKeyAttributes) else {
+        panic!("no attributes")
+    };
+    assert!(kek.local && kek.always_sensitive && kek.never_extractable && !kek.modifiable && !kek.copyable);
+    host.stop();
+}
+
+fn restart(test: &TestModule) {
+    let config = initialised(test);
+    let host = start(test, config.clone()).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let before = keys(&host, &blob, place(1)).unwrap();
+    host.stop();
+    let host = start(test, config).unwrap();
+    assert_same(&before, &keys(&host, &blob, place(1)).unwrap(), place(1));
+    host.stop();
+}
+
+fn small_cache(test: &TestModule) {
+    let mut config = initialised(test);
+    config.cached_handles = 2;
+    let host = start(test, config).unwrap();
+    let made: Vec<_> = (1..=6)
+        .map(|number| {
+            let blob = Arc::new(make(&host, place(number)).blob);
+            let keys = keys(&host, &blob, place(number)).unwrap();
+            (place(number), blob, keys)
+        })
+        .collect();
+    for _ in 0..3 {
+        for (place, blob, before) in &made {
+            assert_same(before, &keys(&host, blob, *place).unwrap(), *place);
+        }
+    }
+    assert_eq!(host.status().cached_handles, 2);
+    host.stop();
+}
+
+fn eviction(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let before = keys(&host, &blob, place(1)).unwrap();
+    ask(&host, Call::Evict { blob: *blob.sha256() }).unwrap();
+    assert_eq!(host.status().cached_handles, 0);
+    assert_same(&before, &keys(&host, &blob, place(1)).unwrap(), place(1));
+    host.stop();
+}
+
+fn flipped_bits(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = make(&host, place(1)).blob;
+    for bit in 0..blob.bytes().len() * 8 {
+        let mut bytes = blob.bytes().to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let flipped = Arc::new(keyreeve::model::Blob::new(bytes));
+        match keys(&host, &flipped, place(1)) {
+            Err(TokenError::BlobTag | TokenError::Refused(_)) => {}
+            Err(other) => panic!("bit {bit}: {other}"),
+            Ok(_) => panic!("bit {bit} passed"),
+        }
+    }
+    assert_eq!(host.status().fault, None);
+    assert!(keys(&host, &Arc::new(blob), place(1)).is_ok());
+    host.stop();
+}
+
+fn swapped_rows(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    for evicted in [false, true] {
+        if evicted {
+            ask(&host, Call::Evict { blob: *blob.sha256() }).unwrap();
+        }
+        let error = keys(&host, &blob, place(2)).err().expect("the blob is of another key");
+        assert!(matches!(error, TokenError::BlobTag), "{error}");
+    }
+    host.stop();
+}
+
+fn foreign_header(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let call = Call::EnvelopeKeys {
+        blob,
+        place: place(1),
+        inputs: vec![input(place(2))],
+    };
+    assert!(matches!(ask(&host, call), Err(TokenError::Refused(_))));
+    host.stop();
+}
+
+fn tombstone(test: &TestModule) {
+    let config = initialised(test);
+    let host = start(test, config.clone()).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    host.stop();
+    let buried: keyreeve::token::Buried = Arc::new(|key, _| key == place(1).key);
+    let host = keyreeve::token::ThreadHost::start(config, &data(test), buried).unwrap();
+    let error = keys(&host, &blob, place(1)).err().expect("its tombstone stands");
+    assert!(error.to_string().contains("tombstone"), "{error}");
+    host.stop();
+}
+
+fn batch(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let inputs: Vec<_> = (0..1000_u16)
+        .map(|number| {
+            let mut input = input(place(1));
+            input.salt[..2].copy_from_slice(&number.to_be_bytes());
+            input
+        })
+        .collect();
+    let single = |salt: [u8; 32]| {
+        let mut one = input(place(1));
+        one.salt = salt;
+        let call = Call::EnvelopeKeys {
+            blob: Arc::clone(&blob),
+            place: place(1),
+            inputs: vec![one],
+        };
+        match ask(&host, call) {
+            Ok(Answer::EnvelopeKeys(mut keys)) => keys.remove(0),
+            _ => panic!("no keys"),
+        }
+    };
+    let call = Call::EnvelopeKeys {
+        blob: Arc::clone(&blob),
+        place: place(1),
+        inputs: inputs.clone(),
+    };
+    let Ok(Answer::EnvelopeKeys(all)) = ask(&host, call) else {
+        panic!("no keys")
+    };
+    assert_eq!(all.len(), 1000);
+    for at in [0, 31, 32, 500, 999] {
+        assert_same(&all[at], &single(inputs[at].salt), place(1));
+    }
+    host.stop();
+}
+
+fn fairness(test: &TestModule) {
+    let mut config = initialised(test);
+    config.session_threads = 1;
+    config.insecure_test_call_delay_us = 500;
+    let host = start(test, config).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let patience = Duration::from_secs(30);
+    let began = Instant::now();
+    let flood = submit(&host, keys_call(&blob, place(1), 1000), Lane(1), patience);
+    let single = submit(&host, keys_call(&blob, place(1), 1), Lane(2), patience);
+    single.blocking_recv().unwrap().unwrap();
+    let of_single = began.elapsed();
+    flood.blocking_recv().unwrap().unwrap();
+    let of_flood = began.elapsed();
+    assert!(of_single * 4 < of_flood, "single {of_single:?}, flood {of_flood:?}");
+    host.stop();
+}
+
+fn expiry(test: &TestModule) {
+    let mut config = initialised(test);
+    config.session_threads = 1;
+    config.insecure_test_call_delay_us = 20_000;
+    let host = start(test, config).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let busy = submit(&host, keys_call(&blob, place(1), 10), Lane(1), Duration::from_secs(30));
+    let late = submit(&host, keys_call(&blob, place(1), 1), Lane(2), Duration::from_millis(30));
+    let began = Instant::now();
+    let error = late.blocking_recv().unwrap().err().expect("its deadline passed");
+    assert!(
+        matches!(error, TokenError::Expired | TokenError::Overloaded { .. }),
+        "{error}"
+    );
+    busy.blocking_recv().unwrap().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_millis(10 * 20 + 150),
+        "the expired item was worked"
+    );
+    host.stop();
+}
+
+fn stop(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let waiting = submit(&host, keys_call(&blob, place(1), 500), Lane(1), Duration::from_secs(30));
+    host.stop();
+    assert!(waiting.blocking_recv().unwrap().is_ok(), "queued work is finished");
+    assert!(matches!(keys(&host, &blob, place(1)), Err(TokenError::Unavailable(_))));
+    host.stop(); // twice does no harm
+    assert!(
+        keyreeve_pkcs11::Module::load(&test.path).is_ok(),
+        "the module was finalised"
+    );
+}
+
+fn subkeys(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let subkey = |label| match ask(&host, Call::Subkey(label)) {
+        Ok(Answer::Subkey(bytes)) => *bytes.as_bytes(),
+        _ => panic!("no subkey"),
+    };
+    let redact = |origin: &str| SubkeyLabel::Redact {
+        log_origin: origin.into(),
+    };
+    let mut all: Vec<_> = [
+        SubkeyLabel::Row,
+        SubkeyLabel::Cred,
+        SubkeyLabel::Page,
+        SubkeyLabel::Hedge,
+        redact("a"),
+        redact("b"),
+    ]
+    .into_iter()
+    .map(subkey)
+    .collect();
+    assert_eq!(all[0], subkey(SubkeyLabel::Row));
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 6);
+    host.stop();
+}
+
+fn random(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let draw = |length| match ask(&host, Call::Random { length }) {
+        Ok(Answer::Random(bytes)) => Ok(bytes.to_vec()),
+        Ok(_) => panic!("another answer"),
+        Err(error) => Err(error),
+    };
+    let (one, two) = (draw(4096).unwrap(), draw(4096).unwrap());
+    assert_eq!((one.len(), two.len()), (4096, 4096));
+    assert_ne!(one, two);
+    assert!(draw(4097).is_err());
+    host.stop();
+}
+
+fn second_init(test: &TestModule) {
+    let mut config = initialised(test);
+    config.manifest = test.directory.join("second.json");
+    let error = keyreeve::token::init(&config, &data(test))
+        .err()
+        .expect("the token is in use");
+    assert!(matches!(error, OpenError::RootKeys(_)), "{error}");
+    assert!(!config.manifest.exists());
+}
+
+fn doctor(test: &TestModule) {
+    let report = examine(&initialised(test), &data(test));
+    assert!(report.can_serve(), "{:#?}", report.failures);
+    assert!(report.software_token);
+    assert!(report.probes.len() > 20);
+    assert!(report.known_answers.len() == 5, "{:#?}", report.known_answers);
+    let uninitialised = {
+        let mut config = config(test);
+        config.label = Some("second".into());
+        config.manifest = test.directory.join("absent.json");
+        examine(&config, &data(test))
+    };
+    assert!(!uninitialised.can_serve());
+    assert!(
+        uninitialised
+            .failures
+            .iter()
+            .any(|failure| failure.next_step.contains("keyreeve init"))
+    );
+}
