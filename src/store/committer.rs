@@ -34,6 +34,8 @@ pub struct Committer {
     pub(super) head: Applied,
     /// A commit failed, and it is not known whether it happened.
     pub(super) uncertain: bool,
+    /// Another program wrote to the database, and no walk has found it whole since.
+    pub(super) suspect: bool,
     pub(super) forget_at: i64,
     pub(super) _lock: DirectoryLock,
 }
@@ -63,7 +65,8 @@ impl Committer {
     pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         self.writer.rollback().await?;
         self.list_tombstones()?;
-        if self.writer.written_by_others().await? {
+        self.suspect |= self.writer.written_by_others().await?;
+        if self.suspect {
             self.look_over().await?;
         }
         self.writer.begin().await?;
@@ -133,23 +136,13 @@ impl Committer {
         self.hot.obey(&everything);
         let known = (!self.uncertain).then_some(self.head);
         let report = verify::verify_with(&*self.hot.reader, &self.row_key, known).await?;
-        match report.findings.first() {
-            Some(finding) => {
-                tracing::error!(
-                    object = finding.object,
-                    problem = finding.problem,
-                    findings = report.findings.len(),
-                    "the store was tampered with"
-                );
-                // Asked again, it must not say that nobody wrote.
-                self.uncertain = true;
-                Err(StoreError::tampered(
-                    finding.object.clone(),
-                    "another program changed it",
-                ))
-            }
-            None => Ok(()),
+        if let Some(finding) = report.findings.first() {
+            let (object, problem, findings) = (&finding.object, &finding.problem, report.findings.len());
+            tracing::error!(object, problem, findings, "the store was tampered with");
+            return Err(StoreError::tampered(object, "another program changed it"));
         }
+        self.suspect = false;
+        Ok(())
     }
 
     /// After a failed commit the database says whether it happened.

@@ -1,6 +1,10 @@
 //! Why the store cannot be opened, read or written: for the operator, with the next step.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A fault of the store itself. A row that fails its check is `Tampered`.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,10 @@ pub enum StoreError {
         "the store ends at change {found}, the audit log knows change {known}: the store was rolled back; restore the newest backup with `keyreeve restore`"
     )]
     RolledBack { found: u64, known: u64 },
+    #[error("the backup cannot be used: {problem}")]
+    Backup { problem: String },
+    #[error("`{path}` is not empty: a backup is made and restored into an empty place only")]
+    NotEmpty { path: PathBuf },
     #[error("the database gave up the transaction after an earlier fault: nothing of it was written")]
     GaveUp,
     #[error("the store failed")]
@@ -39,6 +47,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        |source| Self::File { path, source }
+    }
+
     pub(super) fn tampered(object: impl Into<String>, problem: &'static str) -> Self {
         Self::Tampered {
             object: object.into(),

@@ -4,19 +4,26 @@
 //! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows".
 
 mod backend;
+pub mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod change;
 mod committer;
 mod directory;
 mod error;
+mod files;
 mod hot;
 mod lock;
 mod mac;
 mod open;
+pub mod restore;
 mod row;
 mod rows;
 mod sqlite;
 #[cfg(test)]
 mod store_tests;
+#[cfg(test)]
+mod tamper_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tombstones;

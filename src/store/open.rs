@@ -73,6 +73,7 @@ pub async fn open(options: Options) -> Result<(Directory, Committer), StoreError
         unlisted: Vec::new(),
         head: report.head,
         uncertain: false,
+        suspect: false,
         forget_at: 0,
         _lock: lock,
     };

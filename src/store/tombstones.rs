@@ -4,12 +4,12 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
-use super::StoreError;
+use super::{StoreError, files};
 use crate::{
     clock::Timestamp,
     model::{KeyId, KeyVersion},
@@ -40,7 +40,7 @@ impl TombstoneFile {
             .open(path)
             .map_err(failed)?;
         if is_new {
-            sync_parent(path).map_err(failed)?;
+            files::sync_parent(path)?;
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
@@ -99,14 +99,6 @@ impl TombstoneFile {
     }
 }
 
-/// Makes a new or renamed file's name survive a power cut.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
-        _ => fs::File::open(".")?.sync_all(),
-    }
-}
-
 fn parse(line: &str) -> Option<VersionId> {
     let mut words = line.split(' ');
     let id = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -116,6 +108,8 @@ fn parse(line: &str) -> Option<VersionId> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn id(byte: u8, version: u32) -> VersionId {

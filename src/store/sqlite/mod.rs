@@ -8,7 +8,10 @@ mod writer;
 
 use std::{path::Path, time::Duration};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{
+    ConnectOptions as _, Connection as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
 
 use super::StoreError;
 pub use reader::SqliteReader;
@@ -28,6 +31,32 @@ pub async fn open(database: &Path) -> Result<SqliteWriter, StoreError> {
         // A deleted blob is overwritten, not only unlinked.
         .pragma("secure_delete", "ON");
     SqliteWriter::open(options).await
+}
+
+/// Copies the database at one moment into the new file `into`, while others use it, and lets SQLite check the copy.
+/// Returns the place in the log of the newest record in its outbox.
+pub async fn copy(database: &Path, into: &Path) -> Result<Option<u64>, StoreError> {
+    let Some(path) = into.to_str() else {
+        let problem = format!("`{}` is not UTF-8", into.display());
+        return Err(StoreError::Backup { problem });
+    };
+    let mut source = base(database).connect().await?;
+    sqlx::query("VACUUM INTO ?1").bind(path).execute(&mut source).await?;
+    source.close().await?;
+
+    let mut copy = base(into).connect().await?;
+    let checked: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&mut copy)
+        .await?;
+    let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM outbox")
+        .fetch_one(&mut copy)
+        .await?;
+    copy.close().await?;
+    if checked == "ok" {
+        Ok(newest.map(i64::cast_unsigned))
+    } else {
+        Err(StoreError::Backup { problem: checked })
+    }
 }
 
 fn base(database: &Path) -> SqliteConnectOptions {

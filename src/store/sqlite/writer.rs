@@ -1,6 +1,6 @@
 //! The one connection that writes.
 
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{migrate::migrate, row, statements};
 use crate::store::{
@@ -26,11 +26,6 @@ impl SqliteWriter {
         };
         writer.written_by_others().await?;
         Ok(writer)
-    }
-
-    /// Closes, with a last checkpoint of the WAL.
-    pub async fn close(self) -> Result<(), StoreError> {
-        Ok(self.connection.close().await?)
     }
 
     async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {

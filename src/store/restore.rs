@@ -1,0 +1,145 @@
+//! From a backup to a store that starts: check, lay out, open a new epoch of the log.
+//!
+//! The token group is not restored: it must be there already. What happened after the backup is lost to the store, not to the evidence:
+//! the new epoch says what was last known of the log before it (security design, section 6).
+
+use std::{
+    fs,
+    path::{Component, Path},
+};
+
+use super::{
+    Applied, Change, LogEpoch, Options, StoreError,
+    backup::{FORM, LOG, MANIFEST, Manifest, STORE, TOMBSTONES},
+    files, open,
+};
+
+/// Where a backup's files go.
+pub struct Target<'a> {
+    /// Of the store: new or empty.
+    pub directory: &'a Path,
+    /// Of the audit log: new or empty.
+    pub log_directory: &'a Path,
+    /// May exist: what it lists stays destroyed, whatever the backup holds.
+    pub tombstone_file: &'a Path,
+}
+
+/// Reads the manifest and compares every file with it; one too many is a fault, too.
+pub fn check(from: &Path) -> Result<Manifest, StoreError> {
+    let text = fs::read(from.join(MANIFEST)).map_err(StoreError::file(&from.join(MANIFEST)))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| unusable(format!("its manifest cannot be read: {error}")))?;
+    if manifest.v != FORM {
+        return Err(unusable(format!(
+            "its manifest has form {}, this program knows {FORM}",
+            manifest.v
+        )));
+    }
+    let mut listed: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    listed.push(MANIFEST);
+    listed.sort_unstable();
+    let found = files::list(from)?;
+    if let Some(other) = found.iter().find(|path| !listed.contains(&path.as_str())) {
+        return Err(unusable(format!("`{other}` is not in its manifest")));
+    }
+    for file in &manifest.files {
+        if !is_plain(&file.path) || !found.contains(&file.path) {
+            return Err(unusable(format!("`{}` is missing", file.path)));
+        }
+        let (size, sha256) = files::measure(&from.join(&file.path))?;
+        if size != file.size || data_encoding::HEXLOWER.encode(&sha256) != file.sha256 {
+            return Err(unusable(format!("`{}` is not as its manifest says", file.path)));
+        }
+    }
+    if !manifest.files.iter().any(|file| file.path == STORE) {
+        return Err(unusable(format!("`{STORE}` is missing")));
+    }
+    Ok(manifest)
+}
+
+/// Checks the backup, then lays its files. Nothing is written unless all of it is good and both places are empty.
+pub fn lay(from: &Path, target: &Target<'_>) -> Result<Manifest, StoreError> {
+    let manifest = check(from)?;
+    files::empty_directory(target.directory)?;
+    files::empty_directory(target.log_directory)?;
+    merge_tombstones(&from.join(TOMBSTONES), target.tombstone_file)?;
+    for file in &manifest.files {
+        let path = &file.path;
+        let to = match path.strip_prefix(LOG).and_then(|path| path.strip_prefix('/')) {
+            Some(segment) => target.log_directory.join(segment),
+            None if path == STORE => target.directory.join(STORE),
+            None => continue,
+        };
+        files::copy(&from.join(path), &to)?;
+    }
+    Ok(manifest)
+}
+
+/// Opens the next epoch of `node`'s log in the store that was laid, and empties its outbox: the log's copy holds those records.
+///
+/// `last`: size and root of the last checkpoint known of the log before: from the manifest, or better from a witness.
+/// Errors: `Tampered` if the store is not the one that the manifest speaks of.
+pub async fn open_epoch(
+    options: Options,
+    manifest: &Manifest,
+    node: &str,
+    reason: &str,
+    last: (u64, [u8; 32]),
+) -> Result<LogEpoch, StoreError> {
+    let now = options.clock.now();
+    let (directory, mut committer) = open(options).await?;
+    let link = data_encoding::HEXLOWER.decode(manifest.head.link.as_bytes());
+    let link = link.ok().and_then(|link| link.try_into().ok());
+    let head = Applied {
+        seq: manifest.head.seq,
+        link: link.ok_or_else(|| unusable("its manifest names no head of the chain".into()))?,
+    };
+    if committer.head() != head {
+        return Err(unusable("its store does not end where its manifest says".into()));
+    }
+    let epochs = directory
+        .log_epochs(node)
+        .await
+        .map_err(|_| StoreError::tampered("log_epochs", "an epoch of the log fails its integrity check"))?;
+    let epoch = LogEpoch {
+        node: node.to_owned(),
+        epoch: epochs.last().map_or(0, |epoch| epoch.epoch) + 1,
+        reason: reason.to_owned(),
+        opened: now,
+        last: Some(last),
+        row_version: 0,
+    };
+    committer.clear_outbox(i64::MAX as u64).await?;
+    let mut transaction = committer.begin().await?;
+    let applied = transaction.apply(&Change::new().insert(&epoch)).await;
+    applied.map_err(|error| unusable(format!("its new log epoch was refused: {error}")))?;
+    transaction.commit().await?;
+    Ok(LogEpoch {
+        row_version: 1,
+        ..epoch
+    })
+}
+
+/// Lists in `to` what it or the backup lists. Lines are taken as they are: the store checks them when it opens.
+fn merge_tombstones(from: &Path, to: &Path) -> Result<(), StoreError> {
+    if !from.exists() {
+        return Ok(());
+    }
+    if !to.exists() {
+        return files::copy(from, to);
+    }
+    let theirs = super::tombstones::TombstoneFile::open(from)?;
+    let listed: Vec<_> = theirs.listed().iter().copied().collect();
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock);
+    super::tombstones::TombstoneFile::open(to)?.append(&listed, now)
+}
+
+/// No way out of the backup's directory.
+fn is_plain(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn unusable(problem: String) -> StoreError {
+    StoreError::Backup { problem }
+}
