@@ -356,3 +356,64 @@ impl Transaction<'_> {
 fn refused(error: StoreError) -> ChangeError {
     ChangeError::Store(Arc::new(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{Place, commit, creation, key, seed};
+
+    #[tokio::test]
+    async fn after_a_commit_that_failed_the_database_says_where_the_chain_ends() {
+        let place = Place::new();
+        let (directory, mut committer) = place.open().await.unwrap();
+        let (_, team, _) = seed(&mut committer).await;
+        let before = committer.head();
+
+        // It did not happen.
+        let mut transaction = committer.begin().await.unwrap();
+        transaction.apply(&creation(&key(&team, "lost"))).await.unwrap();
+        transaction.committer.writer.rollback().await.unwrap();
+        transaction.commit().await.unwrap_err();
+        drop(committer.begin().await.unwrap());
+        assert_eq!(committer.head(), before);
+
+        // It happened, and only its answer was lost.
+        let mut transaction = committer.begin().await.unwrap();
+        let applied = transaction.apply(&creation(&key(&team, "kept"))).await.unwrap();
+        transaction.committer.writer.commit().await.unwrap();
+        transaction.commit().await.unwrap_err();
+        drop(committer.begin().await.unwrap());
+        assert_eq!(committer.head(), applied);
+
+        commit(&mut committer, creation(&key(&team, "next"))).await.unwrap();
+        let name = |id| team.name.key(id).unwrap();
+        assert!(directory.key(&name("lost")).await.unwrap().is_none());
+        assert!(directory.key(&name("kept")).await.unwrap().is_some());
+        assert!(directory.key(&name("next")).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_destruction_that_cannot_be_listed_is_not_answered_and_is_listed_before_the_next_change() {
+        let place = Place::new();
+        let (directory, mut committer) = place.open().await.unwrap();
+        let (_, _, stored) = seed(&mut committer).await;
+        let mut destroyed = crate::model::Version::clone(&stored.versions[0]);
+        destroyed.row_version = 1;
+        destroyed.state = KeyState::Destroyed;
+        destroyed.blob = None;
+
+        committer.tombstones.fail_once();
+        let mut transaction = committer.begin().await.unwrap();
+        transaction.apply(&Change::new().update(&destroyed)).await.unwrap();
+        assert!(matches!(transaction.commit().await, Err(StoreError::File { .. })));
+        let listed = || std::fs::read_to_string(place.tombstone_file()).unwrap();
+        assert_eq!(listed(), "");
+        assert_eq!(
+            directory.key(&stored.name).await.unwrap().unwrap().state(),
+            KeyState::Destroyed
+        );
+
+        drop(committer.begin().await.unwrap());
+        assert!(listed().starts_with(&stored.id.to_string()));
+    }
+}

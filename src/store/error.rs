@@ -30,6 +30,10 @@ pub enum StoreError {
         "the store ends at change {found}, the audit log knows change {known}: the store was rolled back; restore the newest backup with `keyreeve restore`"
     )]
     RolledBack { found: u64, known: u64 },
+    #[error("the database file is damaged: restore the newest backup with `keyreeve restore`")]
+    Damaged(#[source] sqlx::Error),
+    #[error("another program holds the database locked: close it (a `sqlite3` shell?)")]
+    Locked(#[source] sqlx::Error),
     #[error("the backup cannot be used: {problem}")]
     Backup { problem: String },
     #[error("`{path}` is not empty: a backup is made and restored into an empty place only")]
@@ -63,8 +67,11 @@ impl StoreError {
 /// Gives each fault of the database the sentence an operator needs. Codes: sqlite.org/rescode.html.
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        const BUSY: u32 = 5;
         const READONLY: u32 = 8;
+        const CORRUPT: u32 = 11;
         const FULL: u32 = 13;
+        const NOT_A_DATABASE: u32 = 26;
         let code = error
             .as_database_error()
             .and_then(|error| error.code())
@@ -73,6 +80,8 @@ impl From<sqlx::Error> for StoreError {
         match code {
             Some(READONLY) => Self::ReadOnly(error),
             Some(FULL) => Self::Full(error),
+            Some(BUSY) => Self::Locked(error),
+            Some(CORRUPT | NOT_A_DATABASE) => Self::Damaged(error),
             _ => Self::Database(error),
         }
     }
@@ -88,5 +97,34 @@ impl From<StoreError> for crate::Error {
             }
             other => Self::Internal(Arc::new(other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection as _, SqliteConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_sqlite_says_of_its_disk_becomes_a_sentence() {
+        let mut database = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let mut run = async |sql: &'static str| sqlx::raw_sql(sql).execute(&mut database).await;
+        run("CREATE TABLE t (x); PRAGMA query_only = ON").await.unwrap();
+        let error = StoreError::from(run("INSERT INTO t VALUES (1)").await.unwrap_err());
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
+        run("PRAGMA query_only = OFF; PRAGMA max_page_count = 2").await.unwrap();
+        let error = StoreError::from(run("INSERT INTO t VALUES (zeroblob(100000))").await.unwrap_err());
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        let error = StoreError::from(run("nonsense").await.unwrap_err());
+        assert!(matches!(error, StoreError::Database(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_named_damaged() {
+        let place = crate::store::testing::Place::new();
+        std::fs::write(place.directory().join("store.db"), vec![b'x'; 4096]).unwrap();
+        let error = place.open().await.err().unwrap();
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
     }
 }

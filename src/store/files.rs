@@ -1,7 +1,7 @@
 //! Files that survive a power cut: written, synced, and their names synced in their directory.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _},
     path::Path,
 };
@@ -24,6 +24,16 @@ pub fn sync(path: &Path) -> Result<(), StoreError> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(StoreError::file(path))
+}
+
+/// Makes an empty file for the service's user alone, if there is none.
+pub fn private(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(path);
+    made.map(drop).map_err(StoreError::file(path))
 }
 
 /// Copies into a new file, with its directories.

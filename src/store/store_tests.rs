@@ -200,7 +200,10 @@ async fn a_destroyed_version_leaves_its_tombstone_in_the_store_and_in_the_file()
             .unwrap()
             .is_empty()
     );
-    assert_eq!(directory.due_for_destruction(due).await.unwrap(), [stored.name.clone()]);
+    assert_eq!(
+        directory.due_for_destruction(due).await.unwrap(),
+        std::slice::from_ref(&stored.name)
+    );
 
     let mut destroyed = pending.clone();
     destroyed.row_version = 2;
@@ -405,6 +408,19 @@ async fn a_full_disk_refuses_the_change_and_the_store_works_on_once_there_is_roo
     assert_eq!(committer.head().seq, before.seq + 2);
     assert!(directory.key(&name("dev/shop/after")).await.unwrap().is_some());
     assert!(directory.key(&name("dev/shop/key-0")).await.unwrap().is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_database_and_its_log_are_the_services_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let (_directory, mut committer) = place.open().await.unwrap();
+    seed(&mut committer).await;
+    for file in ["store.db", "store.db-wal"] {
+        let mode = fs::metadata(place.directory().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ async fn a_deleted_version_is_missed_at_use_and_a_deleted_key_at_the_next_commit
         .await;
     refused_at_use(&directory, &key).await;
     let missing = format!("key_versions {}/1: its row is missing", key.id);
-    assert_eq!(findings(&place, None).await, [missing.clone()]);
+    assert_eq!(findings(&place, None).await, std::slice::from_ref(&missing));
 
     place.tamper(&format!("DELETE FROM keys WHERE id = {HEX_ID}")).await;
     let found = findings(&place, None).await;

@@ -22,6 +22,8 @@ pub struct TombstoneFile {
     path: PathBuf,
     file: File,
     listed: HashSet<VersionId>,
+    #[cfg(test)]
+    broken: Option<File>,
 }
 
 impl TombstoneFile {
@@ -60,7 +62,16 @@ impl TombstoneFile {
             path: path.to_owned(),
             file,
             listed,
+            #[cfg(test)]
+            broken: None,
         })
+    }
+
+    /// The next write meets a file that cannot be written.
+    #[cfg(test)]
+    pub fn fail_once(&mut self) {
+        let read_only = File::open(&self.path).expect("it exists");
+        self.broken = Some(std::mem::replace(&mut self.file, read_only));
     }
 
     pub fn listed(&self) -> &HashSet<VersionId> {
@@ -90,6 +101,10 @@ impl TombstoneFile {
             }
             done
         });
+        #[cfg(test)]
+        if let Some(file) = self.broken.take() {
+            self.file = file;
+        }
         written.map_err(|source| StoreError::File {
             path: self.path.clone(),
             source,

@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::StoreError;
+use super::{StoreError, files};
 pub use reader::SqliteReader;
 pub use writer::SqliteWriter;
 
@@ -24,12 +24,15 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens for writing, and makes the schema what this program knows. The caller holds the lock of the directory.
 pub async fn open(database: &Path) -> Result<SqliteWriter, StoreError> {
+    // SQLite gives its other files the mode of this one.
+    files::private(database)?;
     let options = base(database)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         // A deleted blob is overwritten, not only unlinked.
-        .pragma("secure_delete", "ON");
+        .pragma("secure_delete", "ON")
+        // After a bulk load the WAL is cut back to this many bytes.
+        .pragma("journal_size_limit", "67108864");
     SqliteWriter::open(options).await
 }
 
@@ -40,6 +43,7 @@ pub async fn copy(database: &Path, into: &Path) -> Result<Option<u64>, StoreErro
         let problem = format!("`{}` is not UTF-8", into.display());
         return Err(StoreError::Backup { problem });
     };
+    files::private(into)?;
     let mut source = base(database).connect().await?;
     sqlx::query("VACUUM INTO ?1").bind(path).execute(&mut source).await?;
     source.close().await?;

@@ -25,6 +25,8 @@ impl SqliteReader {
         let options = base(database).pragma("query_only", "ON");
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
+            // A connection to a file does not go stale: no ping before each use.
+            .test_before_acquire(false)
             .connect_with(options)
             .await?;
         Ok(Self { pool })
