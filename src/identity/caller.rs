@@ -1,9 +1,16 @@
 //! One caller of one request.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Peer, Revocations};
-use crate::{Error, Result, audit::Actor, clock::Clock};
+use crate::{
+    Error, Result,
+    audit::Actor,
+    clock::{Clock, Timestamp},
+};
 
 /// Who a connection's leaf certificate, or a job, says it is. Shared by all requests of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +44,8 @@ pub struct RequestFacts {
 pub struct Caller {
     identity: Arc<Identity>,
     facts: RequestFacts,
+    /// End of the certificate he connected with; none for jobs.
+    certificate_expires: Option<Timestamp>,
 }
 
 impl Caller {
@@ -58,6 +67,7 @@ impl Caller {
         Ok(Self {
             identity: peer.identity.clone(),
             facts,
+            certificate_expires: Some(peer.not_after()),
         })
     }
 
@@ -76,6 +86,7 @@ impl Caller {
                 kind,
             }),
             facts,
+            certificate_expires: None,
         }
     }
 
@@ -92,7 +103,21 @@ impl Caller {
                 kind: Kind::Job,
             }),
             facts,
+            certificate_expires: None,
         }
+    }
+
+    /// The same caller for one message of a stream: it starts now and has `within`, or what the stream has left.
+    #[must_use]
+    pub fn for_message(&self, within: Duration) -> Self {
+        let mut message = self.clone();
+        message.facts.started = Instant::now();
+        message.facts.deadline = self.facts.deadline.min(message.facts.started + within);
+        message
+    }
+
+    pub fn certificate_expires(&self) -> Option<Timestamp> {
+        self.certificate_expires
     }
 
     pub fn identity(&self) -> &Arc<Identity> {
@@ -123,7 +148,7 @@ impl RequestFacts {
 mod tests {
     use super::*;
     use crate::{
-        clock::{ManualClock, Timestamp},
+        clock::ManualClock,
         identity::test_ca::{Leaf, TestCa},
     };
 

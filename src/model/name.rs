@@ -49,6 +49,10 @@ macro_rules! name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
+                // What programs send is a full name already: one allocation.
+                if is_canonical(text, Self::COLLECTIONS) {
+                    return Ok(Self(text.into()));
+                }
                 canonical(text, Self::COLLECTIONS)
                     .map(|name| Self(name.into()))
                     .ok_or_else(|| InvalidName { text: shown(text), form: $form })
@@ -135,6 +139,15 @@ fn canonical(text: &str, collections: &[&str]) -> Option<String> {
             .collect::<Vec<_>>()
             .join("/")
     })
+}
+
+/// Whether `text` is a full name as it stands.
+fn is_canonical(text: &str, collections: &[&str]) -> bool {
+    let mut parts = text.split('/');
+    collections
+        .iter()
+        .all(|collection| parts.next() == Some(*collection) && parts.next().is_some_and(is_id))
+        && parts.next().is_none()
 }
 
 fn is_id(id: &str) -> bool {

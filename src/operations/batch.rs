@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     audit::{Draft, Outcome},
     model::{KeyName, Version},
-    policy::{Permit, Recorded, UsesKey, action},
+    policy::{Context, Permit, Recorded, UsesKey, action},
     token::{EnvelopeInput, Token},
 };
 
@@ -88,9 +88,24 @@ pub struct BatchEncrypt {
     pub items: Items<Message>,
 }
 
+impl BatchEncrypt {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of_items(self.items.good().map(Message::context))
+            .plaintext(self.items.good().map(|item| item.plaintext().len()).sum())
+    }
+}
+
 pub struct BatchDecrypt {
     pub key: KeyName,
     pub items: Items<Opening>,
+}
+
+impl BatchDecrypt {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of_items(self.items.good().map(Opening::context))
+    }
 }
 
 pub struct BatchGenerateDataKey {
@@ -98,9 +113,23 @@ pub struct BatchGenerateDataKey {
     pub items: Items<BoundContext>,
 }
 
+impl BatchGenerateDataKey {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of_items(self.items.good().map(BoundContext::context))
+    }
+}
+
 pub struct BatchUnwrapDataKey {
     pub key: KeyName,
     pub items: Items<Opening>,
+}
+
+impl BatchUnwrapDataKey {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of_items(self.items.good().map(Opening::context))
+    }
 }
 
 impl Operations {

@@ -18,7 +18,7 @@ use crate::{
     Result,
     audit::{Draft, Outcome},
     model::{KeyName, Version},
-    policy::{Permit, Recorded, UsesKey, action},
+    policy::{Context, Permit, Recorded, UsesKey, action},
     token::Token,
 };
 
@@ -50,6 +50,27 @@ pub struct DataKey {
 }
 
 assert_not_impl_any!(DataKey: std::fmt::Debug, std::fmt::Display, Clone, PartialEq);
+
+impl GenerateDataKey {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.context.context())
+    }
+}
+
+impl GenerateDataKeyWithoutPlaintext {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.context.context())
+    }
+}
+
+impl UnwrapDataKey {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.opening.context())
+    }
+}
 
 impl Operations {
     /// Makes a data key under the primary version of the permit's key. Errors: as Encrypt.

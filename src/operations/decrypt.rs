@@ -13,7 +13,7 @@ use crate::{
     Result,
     audit::{Draft, Outcome},
     model::KeyName,
-    policy::{Permit, Recorded, UsesKey, action},
+    policy::{Context, Permit, Recorded, UsesKey, action},
 };
 
 /// A request to decrypt. The key is named: authorisation is on that name, before the envelope is looked at.
@@ -32,6 +32,13 @@ pub struct Opened {
 }
 
 assert_not_impl_any!(Opened: std::fmt::Debug, std::fmt::Display, Clone, PartialEq);
+
+impl Decrypt {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.opening.context())
+    }
+}
 
 impl Operations {
     /// Opens an envelope of the permit's key.

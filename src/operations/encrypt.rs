@@ -13,7 +13,7 @@ use crate::{
     Result,
     audit::{Draft, Outcome},
     model::{KeyName, Version},
-    policy::{Permit, Recorded, UsesKey, action},
+    policy::{Context, Permit, Recorded, UsesKey, action},
 };
 
 /// A request to encrypt.
@@ -31,6 +31,13 @@ pub struct Sealed {
     pub version: KeyVersion,
     pub(super) plaintext_len: usize,
     pub(super) link: [u8; 16],
+}
+
+impl Encrypt {
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.message.context()).plaintext(self.message.plaintext().len())
+    }
 }
 
 impl Operations {

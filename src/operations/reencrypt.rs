@@ -9,7 +9,7 @@ use crate::{
     Result,
     audit::{Draft, Outcome},
     model::KeyName,
-    policy::{Action, Permit, Recorded, action, complete_pair},
+    policy::{Action, Context, Permit, Recorded, action, complete_pair},
 };
 
 /// A request to re-encrypt. Both keys may be the same: the result is then under its primary version.
@@ -27,6 +27,13 @@ pub struct ReEncrypted {
     source: keyreeve_envelope::KeyId,
     source_len: usize,
     source_link: [u8; 16],
+}
+
+impl ReEncrypt {
+    /// What the gate and the records may know: of the source, of the destination.
+    pub fn facts(&self) -> (Context, Context) {
+        (Context::of(self.opening.context()), Context::of(self.context.context()))
+    }
 }
 
 impl Operations {

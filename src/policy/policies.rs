@@ -5,6 +5,7 @@ use std::{path::Path, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{Fault, InvalidPolicies, Report, identities, set::PolicySet};
+use crate::identity::Identity;
 
 /// Largest policy file taken: 1 MiB.
 const MAX_FILE: u64 = 1 << 20;
@@ -59,6 +60,11 @@ impl Policies {
     /// SHA-256 of the set in force, hex.
     pub fn hash(&self) -> Arc<str> {
         self.current.load().hash().clone()
+    }
+
+    /// Environments and roles of a workload under the policies in force, for his own eyes.
+    pub fn membership(&self, who: &Identity) -> (Vec<String>, Vec<String>) {
+        self.current.load().membership(who)
     }
 
     pub(super) fn current(&self) -> Arc<PolicySet> {

@@ -131,6 +131,15 @@ impl PolicySet {
         &self.hash
     }
 
+    /// Ids of environments, and roles.
+    pub(super) fn membership(&self, who: &Identity) -> (Vec<String>, Vec<String>) {
+        let membership = self.identities.of(&who.actor.id);
+        membership.map_or_else(Default::default, |membership| {
+            let environments = membership.environments.iter().cloned().collect();
+            (environments, membership.roles.iter().cloned().collect())
+        })
+    }
+
     /// The caller as this set knows him.
     pub(super) fn principal(&self, who: &Identity) -> Arc<Principal> {
         let id = &who.actor.id;
