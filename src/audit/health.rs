@@ -36,6 +36,8 @@ struct Inner {
     refuses: AtomicBool,
     /// Reservations refused since the writer last recorded their number.
     refused: AtomicU64,
+    /// In the log, as far as committed.
+    records: AtomicU64,
     health: watch::Sender<Health>,
 }
 
@@ -60,6 +62,14 @@ impl Guard {
 
     pub fn watch(&self) -> watch::Receiver<Health> {
         self.0.health.subscribe()
+    }
+
+    pub fn set_records(&self, records: u64) {
+        self.0.records.store(records, Ordering::Relaxed);
+    }
+
+    pub fn records(&self) -> u64 {
+        self.0.records.load(Ordering::Relaxed)
     }
 
     /// Refusals since the last call.

@@ -93,6 +93,12 @@ impl WriterHandle {
         self.guard.watch()
     }
 
+    /// Reads the number of committed records, for the status.
+    pub fn records(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let guard = self.guard.clone();
+        move || guard.records()
+    }
+
     /// Takes no new work, waits up to 5 s for calls under way, records the stop, syncs, ends the thread.
     pub async fn stop(mut self) -> Result<(), AuditError> {
         self.stop.notify_one();
@@ -234,6 +240,7 @@ async fn open(
         writer.record(operation, object, Verdict::Success).map_err(failed)?;
     }
     writer.tail.sync().map_err(failed)?;
+    writer.guard.set_records(writer.tail.seq());
     writer.look_at_disk();
     Ok((writer, lock))
 }

@@ -149,6 +149,7 @@ impl Writer {
         if !changes.is_empty() {
             self.change(changes, now).await?;
         }
+        self.guard.set_records(self.tail.seq());
         self.figures.committed(self.tail.seq() - first, started.elapsed());
         Ok(())
     }
