@@ -30,6 +30,7 @@ pub mod keys;
 pub mod model;
 pub mod operations;
 pub mod policy;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod token;

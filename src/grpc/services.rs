@@ -1,13 +1,20 @@
 //! Which service a call goes to: ours by a plain comparison of the path, health and reflection behind a router.
 
 use hyper::body::Incoming;
+use keyreeve_proto::v1::{
+    crypto_service_server::CryptoServiceServer, key_service_server::KeyServiceServer,
+    system_service_server::SystemServiceServer,
+};
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use super::{Answer, Dispatch};
+use super::{Answer, CryptoService, Dispatch, KeyService, SystemService, limits::MESSAGE_BYTES};
 
 /// Everything that the main port serves.
 pub struct Services {
+    crypto: CryptoServiceServer<CryptoService>,
+    keys: KeyServiceServer<KeyService>,
+    system: SystemServiceServer<SystemService>,
     others: Routes,
 }
 
@@ -20,7 +27,13 @@ impl Services {
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
 
-    pub fn new<H: Health>(health: HealthServer<H>, reflection: bool) -> Self {
+    pub fn new<H: Health>(
+        crypto: CryptoService,
+        keys: KeyService,
+        system: SystemService,
+        health: HealthServer<H>,
+        reflection: bool,
+    ) -> Self {
         let mut others = Routes::new(health);
         if reflection {
             let describe = || {
@@ -34,6 +47,9 @@ impl Services {
             }
         }
         Self {
+            crypto: CryptoServiceServer::new(crypto).max_decoding_message_size(MESSAGE_BYTES),
+            keys: KeyServiceServer::new(keys).max_decoding_message_size(MESSAGE_BYTES),
+            system: SystemServiceServer::new(system).max_decoding_message_size(MESSAGE_BYTES),
             others: others.prepare(),
         }
     }
@@ -41,6 +57,16 @@ impl Services {
 
 impl Dispatch for Services {
     fn call(&self, request: http::Request<Incoming>) -> Answer {
-        self.others.call(request)
+        // A clone of a service is a clone of an `Arc`; a router would box the call once more.
+        let path = request.uri().path();
+        if path.starts_with("/keyreeve.v1.CryptoService/") {
+            tower::Service::call(&mut self.crypto.clone(), request)
+        } else if path.starts_with("/keyreeve.v1.KeyService/") {
+            tower::Service::call(&mut self.keys.clone(), request)
+        } else if path.starts_with("/keyreeve.v1.SystemService/") {
+            tower::Service::call(&mut self.system.clone(), request)
+        } else {
+            self.others.call(request)
+        }
     }
 }

@@ -1,0 +1,67 @@
+//! The job that destroys versions whose waiting period has ended: looked for every minute on the service's clock.
+//!
+//! It asks the gate like anyone else, under its own name, and each destruction is recorded.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Error, Result,
+    identity::{Caller, RequestFacts},
+    keys::{ERASE_JOB, Keys},
+    model::KeyName,
+    policy::{Context, Gate, action},
+};
+
+const EVERY: Duration = Duration::from_secs(60);
+/// For one key.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// Runs for ever. What fails is tried again a minute later.
+pub async fn run(keys: Arc<Keys>, gate: Gate) {
+    loop {
+        destroy_due(&keys, &gate).await;
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// One round.
+pub async fn destroy_due(keys: &Keys, gate: &Gate) {
+    let due = match keys.due_for_destruction().await {
+        Ok(due) => due,
+        Err(error) => return failed(&error, None),
+    };
+    for name in due {
+        match destroy(keys, gate, &name).await {
+            Ok(()) => tracing::info!(key = name.as_str(), "destroyed what was due"),
+            // Cancelled or done since the look.
+            Err(Error::StateForbids { .. } | Error::Conflict(_)) => {}
+            Err(error) => failed(&error, Some(&name)),
+        }
+    }
+}
+
+async fn destroy(keys: &Keys, gate: &Gate, name: &KeyName) -> Result<()> {
+    let started = Instant::now();
+    let facts = RequestFacts {
+        request_id: uuid::Uuid::now_v7().to_string().into(),
+        trace: None,
+        peer: None,
+        deadline: started + WITHIN,
+        started,
+    };
+    let caller = Caller::job(ERASE_JOB, facts);
+    let permit = gate.permit::<action::EraseKey>(&caller, name, Context::none()).await?;
+    keys.erase_key(permit).await.map(drop)
+}
+
+fn failed(error: &Error, key: Option<&KeyName>) {
+    let error: &(dyn std::error::Error + 'static) = error;
+    tracing::error!(
+        error,
+        key = key.map(KeyName::as_str),
+        "cannot destroy what is due; tried again in a minute"
+    );
+}
