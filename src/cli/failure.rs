@@ -64,6 +64,20 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// An error with its causes, in one sentence.
+pub fn causes(error: impl std::error::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    Failure::Failed(text)
+}
+
 /// What to do next, where the service's own sentence does not say it.
 fn next_step(error: &ClientError) -> Option<&'static str> {
     Some(match error.reason.as_str() {

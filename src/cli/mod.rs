@@ -4,9 +4,11 @@
 //! argument. Commands that use the service speak to it through `keyreeve-client` only, as anyone else would.
 
 mod attestation;
+mod audit;
 mod config;
 mod connection;
 mod crypto;
+mod doctor;
 mod environments;
 mod failure;
 mod files;
@@ -14,7 +16,9 @@ mod key_view;
 mod keys;
 mod manual;
 mod output;
+mod policy;
 mod request_id;
+mod row_key;
 mod status;
 mod teams;
 mod tokens;
@@ -77,6 +81,14 @@ enum Command {
     /// The PKCS#11 tokens
     #[command(subcommand, after_help = "Example:\n  keyreeve tokens status")]
     Tokens(tokens::Tokens),
+    /// Checks everything a start needs, and the token; says what to do about each failure
+    Doctor(doctor::Doctor),
+    /// Policies and identities
+    #[command(subcommand, after_help = "Example:\n  keyreeve policy check")]
+    Policy(policy::Policy),
+    /// The audit log of this host
+    #[command(subcommand, after_help = "Example:\n  keyreeve audit verify")]
+    Audit(audit::Audit),
     /// The configuration file
     #[command(subcommand, after_help = "Example:\n  keyreeve config check")]
     Config(config::ConfigCommand),
@@ -117,6 +129,9 @@ impl Command {
             Self::Unwrap(command) => client(command.run(format)),
             Self::Random(command) => client(command.run(format)),
             Self::Tokens(command) => client(command.run(format)),
+            Self::Doctor(command) => command.run(format),
+            Self::Policy(command) => command.run(format),
+            Self::Audit(command) => command.run(format),
             Self::Config(command) => command.run(),
             Self::Completions(command) => command.run(Cli::command()),
             Self::Man(command) => command.run(Cli::command()),

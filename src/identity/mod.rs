@@ -14,5 +14,5 @@ mod verifier;
 pub use caller::{Caller, Identity, Kind, RequestFacts};
 pub use revocation::{RevocationError, Revocations};
 pub use spiffe::{InvalidSpiffeId, SpiffeId, SpiffePattern, TrustDomain};
-pub use svid::{Peer, SvidError};
+pub use svid::{Peer, SvidError, spiffe_id};
 pub use verifier::{BundleError, Bundles, ClientVerifier};

@@ -99,7 +99,7 @@ impl Peer {
 }
 
 /// The SPIFFE ID of a leaf, by the rules of the module; signature and time are not looked at.
-pub(super) fn spiffe_id(der: &[u8]) -> Result<SpiffeId, SvidError> {
+pub fn spiffe_id(der: &[u8]) -> Result<SpiffeId, SvidError> {
     workload(&parse(der)?)
 }
 

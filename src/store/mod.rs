@@ -37,4 +37,6 @@ pub use mac::RowKey;
 pub use open::{Options, open};
 pub use row::{Column, Kind, Row, Table, Value};
 pub use rows::LogEpoch;
+/// Name of the database in the data directory.
+pub use sqlite::FILE;
 pub use verify::{Finding, Report, verify};

@@ -38,6 +38,7 @@ mod softhsm;
 #[cfg(test)]
 pub(crate) mod software_host;
 mod thread_host;
+mod throwaway;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
 mod token;
 mod version_keys;
@@ -57,4 +58,5 @@ pub use probe::Probe;
 pub use report::{Failure, Report, examine};
 pub use root::Root;
 pub use thread_host::{Buried, ThreadHost};
+pub use throwaway::make_throwaway;
 pub use token::{Token, Tokens};

@@ -1,0 +1,353 @@
+//! `audit tail | search | verify`: the log of this host, read from its files, also beside a running server.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+
+use super::{
+    config::ConfigFile,
+    failure::{Failure, Outcome, causes},
+    output::{self, Format, Shown, Table},
+    row_key::row_key,
+};
+use crate::{
+    audit::{self, LogReader, Query, Stored},
+    config::Config,
+    store,
+};
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Shows the newest records
+    #[command(after_help = "Example:\n  keyreeve audit tail --count 20\n  keyreeve audit tail --follow -o json")]
+    Tail(Tail),
+    /// Finds records by what they say
+    #[command(after_help = "\
+Example:
+  keyreeve audit search --operation Decrypt --result refused --from 2026-11-23
+  keyreeve audit search --object dev/shop/orders --identity spiffe://keyreeve.dev/app -o json")]
+    Search(Search),
+    /// Checks that nothing was edited, deleted, inserted or swapped
+    #[command(after_help = "\
+Example:
+  keyreeve audit verify
+  keyreeve audit verify --with-token
+
+Exit code 1 if something is wrong. Records cut off the very end are not found until checkpoints are signed.")]
+    Verify(Verify),
+}
+
+/// Which log: of the configuration file, or a directory.
+#[derive(Debug, Args)]
+pub struct Source {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The directory of the log (it holds one directory for each epoch), instead of that of the configuration file
+    #[arg(long, value_name = "DIRECTORY")]
+    log: Option<PathBuf>,
+    /// Which epoch; without it, the newest
+    #[arg(long)]
+    epoch: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    #[command(flatten)]
+    source: Source,
+    /// How many records
+    #[arg(long, default_value_t = 10)]
+    count: usize,
+    /// Go on as the log grows, until interrupted
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
+    #[command(flatten)]
+    source: Source,
+    /// Name of the action, as in Decrypt
+    #[arg(long)]
+    operation: Option<String>,
+    /// SPIFFE ID of who called, or on whose behalf
+    #[arg(long)]
+    identity: Option<String>,
+    /// Environment, team or key, as in dev/shop: the thing itself and all below it
+    #[arg(long)]
+    object: Option<String>,
+    /// Request id, as an error shows it
+    #[arg(long)]
+    request: Option<String>,
+    /// success, refused, error or aborted
+    #[arg(long)]
+    result: Option<String>,
+    /// Reason of an error, as in DECRYPT_FAILED
+    #[arg(long)]
+    reason: Option<String>,
+    /// Not before this time (UTC, RFC 3339 or the beginning of it)
+    #[arg(long)]
+    from: Option<String>,
+    /// Before this time
+    #[arg(long)]
+    until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    source: Source,
+    /// Also check every row of the store and their chain of changes: logs into the token for the key
+    #[arg(long)]
+    with_token: bool,
+}
+
+impl Audit {
+    pub fn run(self, format: Format) -> Outcome {
+        match self {
+            Self::Tail(tail) => tail.run(format),
+            Self::Search(search) => search.run(format),
+            Self::Verify(verify) => verify.run(format),
+        }
+    }
+}
+
+impl Source {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        let log = match &self.log {
+            Some(log) => log.clone(),
+            None => self.config.load()?.audit_directory(),
+        };
+        let epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => newest(&log)?,
+        };
+        Ok(audit::epoch_directory(&log, epoch))
+    }
+}
+
+fn newest(log: &Path) -> Result<u64, Failure> {
+    let epochs = audit::epochs(log).map_err(causes)?;
+    epochs.last().copied().ok_or_else(|| {
+        Failure::failed(format!(
+            "there is no log in `{}`: name its directory with --log, or the configuration file with --config",
+            log.display()
+        ))
+    })
+}
+
+impl Tail {
+    fn run(self, format: Format) -> Outcome {
+        let (last, mut reader) = audit::tail(&self.source.directory()?, self.count).map_err(causes)?;
+        for stored in &last {
+            show(format, stored)?;
+        }
+        while self.follow {
+            follow(format, &mut reader)?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+fn follow(format: Format, reader: &mut LogReader) -> Outcome {
+    while let Some(stored) = reader.advance().map_err(causes)? {
+        show(format, &stored)?;
+    }
+    Ok(())
+}
+
+impl Search {
+    fn run(self, format: Format) -> Outcome {
+        let query = Query {
+            operation: self.operation,
+            identity: self.identity,
+            object: self.object.map(|object| full(&object)),
+            key_id: None,
+            request_id: self.request,
+            result: self.result,
+            reason: self.reason,
+            ciphertext: None,
+            from: self.from,
+            until: self.until,
+        };
+        let (mut outcome, mut found) = (Ok(()), 0_u64);
+        let read = audit::search(&self.source.directory()?, &query, |stored| {
+            found += 1;
+            outcome = show(format, &stored);
+            outcome.is_ok()
+        })
+        .map_err(causes)?;
+        outcome?;
+        output::note(&format!("{found} of {read} records"));
+        Ok(())
+    }
+}
+
+/// `dev/shop` as the records name it; what is written out is left as it is.
+fn full(object: &str) -> String {
+    let parts: Vec<&str> = object.split('/').collect();
+    if parts[0] == "envs" || object == "system" {
+        return object.to_owned();
+    }
+    let collections = ["envs", "teams", "keys"];
+    let named = collections
+        .iter()
+        .zip(parts)
+        .map(|(collection, id)| format!("{collection}/{id}"));
+    named.collect::<Vec<_>>().join("/")
+}
+
+/// One record on one line; `-o json`: the exact bytes of the record.
+fn show(format: Format, stored: &Stored) -> Outcome {
+    let mut line = match (format, stored.record()) {
+        (Format::Table, Ok(record)) => {
+            let reason = match record.reason() {
+                "" => String::new(),
+                reason => format!(" {reason}"),
+            };
+            format!(
+                "{} #{} {} {} {}{reason} {} req={}",
+                record.ts, stored.seq, record.actor.id, record.op, record.result, record.object, record.req
+            )
+            .chars()
+            .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+            .collect::<String>()
+            .into_bytes()
+        }
+        _ => stored.bytes.clone(),
+    };
+    line.push(b'\n');
+    output::write(&line)
+}
+
+#[derive(Serialize)]
+struct Verified {
+    intact: bool,
+    log: Option<String>,
+    records: u64,
+    root: String,
+    first_time: Option<String>,
+    last_time: Option<String>,
+    segments: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    store: StoreVerified,
+}
+
+#[derive(Serialize)]
+struct StoreVerified {
+    checked: bool,
+    rows: u64,
+    changes: u64,
+    faults: Vec<String>,
+}
+
+impl Verify {
+    fn run(self, format: Format) -> Outcome {
+        let directory = self.source.directory()?;
+        let report = audit::verify(&directory).map_err(|error| Failure::file("read", &directory, &error))?;
+        let mut store = StoreVerified {
+            checked: false,
+            rows: 0,
+            changes: 0,
+            faults: Vec::new(),
+        };
+        if self.with_token {
+            let config = self.source.config.load()?;
+            let known = report.change;
+            let found = super::client(async { store_report(&config, known, &mut store).await });
+            found?;
+        }
+        let view = Verified {
+            intact: report.finding.is_none() && store.faults.is_empty(),
+            log: report.log,
+            records: report.records,
+            root: HEXLOWER.encode(&report.root),
+            first_time: report.first_time,
+            last_time: report.last_time,
+            segments: report.segments,
+            fault: report.finding.as_ref().map(ToString::to_string),
+            store,
+        };
+        output::print(format, &view)?;
+        if view.intact {
+            return Ok(());
+        }
+        Err(Failure::failed(
+            "log or store were changed, or are damaged: keep the files as they are, and compare with a backup (docs/runbooks/backup-and-restore.md)",
+        ))
+    }
+}
+
+async fn store_report(config: &Config, known: Option<store::Applied>, into: &mut StoreVerified) -> Outcome {
+    let key = row_key(config).await?;
+    let report = store::verify(&config.store.data_dir, &key, known)
+        .await
+        .map_err(causes)?;
+    into.checked = true;
+    into.rows = report.rows;
+    into.changes = report.head.seq;
+    into.faults = report
+        .findings
+        .iter()
+        .map(|finding| format!("{}: {}", finding.object, finding.problem))
+        .collect();
+    Ok(())
+}
+
+impl Shown for Verified {
+    fn table(&self) -> Table {
+        let mut table = Table::facts();
+        table
+            .fact("log", self.log.clone().unwrap_or_default())
+            .fact(
+                "records",
+                format!("{} intact, in {} segments", self.records, self.segments),
+            )
+            .fact(
+                "from, to",
+                [&self.first_time, &self.last_time]
+                    .map(|time| time.as_deref().unwrap_or("-"))
+                    .join(", "),
+            )
+            .fact("merkle root", &self.root)
+            .fact("fault", self.fault.as_deref().unwrap_or("none found"));
+        if self.store.checked {
+            let faults = match self.store.faults.len() {
+                0 => "no fault".to_owned(),
+                faults => format!("{faults} FAULTS"),
+            };
+            table.fact(
+                "store",
+                format!("{} rows, {} changes, {faults}", self.store.rows, self.store.changes),
+            );
+            for fault in &self.store.faults {
+                table.fact("", fault);
+            }
+        } else {
+            table.fact("store", "not checked: its key is in the token (--with-token)");
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::full;
+
+    #[test]
+    fn short_names_are_written_out() {
+        assert_eq!(full("dev"), "envs/dev");
+        assert_eq!(full("dev/shop/orders"), "envs/dev/teams/shop/keys/orders");
+        assert_eq!(full("envs/dev/teams/shop"), "envs/dev/teams/shop");
+        assert_eq!(full("system"), "system");
+    }
+}
