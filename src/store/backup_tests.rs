@@ -42,7 +42,10 @@ async fn made() -> (Backup, super::Directory, super::Committer) {
     let snapshot = backup::snapshot(&place.directory(), &place.tombstone_file(), &row_key(), &into)
         .await
         .unwrap();
-    // The writer does not take the backup for an intruder.
+    assert!(
+        !committer.writer.written_by_others().await.unwrap(),
+        "a backup only reads"
+    );
     commit(&mut committer, creation(&key(&team, "after"))).await.unwrap();
     fs::create_dir(into.join("log")).unwrap();
     fs::write(into.join("log/segment-0"), b"records").unwrap();

@@ -1,7 +1,7 @@
 //! The store: rows that carry authority, each MACed and tied into one chain of changes; read by everyone, changed by the audit writer alone.
 //!
 //! `open` gives two handles. [`Directory`] reads: the hot rows from memory, verified when they are loaded. [`Committer`] changes, and
-//! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows".
+//! only `audit::writer` may name it (`tests/layout.rs`): there is no public mutating method. Formats: `docs/formats.md`, "Rows that carry authority".
 
 mod backend;
 pub mod backup;

@@ -151,6 +151,24 @@ async fn a_reader_never_sees_a_state_older_than_a_commit_that_returned() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_many_ask_for_at_once_is_loaded_once() {
+    let place = Place::new();
+    let (directory, mut committer) = place.open().await.unwrap();
+    let (_, _, stored) = seed(&mut committer).await;
+    let asking: Vec<_> = (0..64)
+        .map(|_| {
+            let (directory, name) = (directory.clone(), stored.name.clone());
+            tokio::spawn(async move { directory.key(&name).await.unwrap().unwrap() })
+        })
+        .collect();
+    let mut loaded = Vec::new();
+    for asked in asking {
+        loaded.push(asked.await.unwrap());
+    }
+    assert!(loaded.iter().all(|key| Arc::ptr_eq(key, &loaded[0])));
+}
+
 #[tokio::test]
 async fn lists_come_in_pages_in_order_of_name() {
     let place = Place::new();
