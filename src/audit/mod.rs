@@ -6,6 +6,8 @@
 mod disk;
 mod draft;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod health;
 mod json;
 mod metrics;

@@ -1,6 +1,6 @@
 //! Searching a log: a scan of every record from the first to the last, no index.
 //!
-//! Its cost grows with the log: SPEED. An index built behind the log comes when that is too slow.
+//! Its cost grows with the log: every record is read and parsed. An index built behind the log comes when that is too slow.
 
 use std::path::Path;
 

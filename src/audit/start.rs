@@ -21,11 +21,12 @@ use super::{
     record::Formatter,
     recover::{Cut, Found, recover},
     tail::Tail,
-    writer::{CUT, EPOCH, START, WriteError, Writer},
+    verify::{Report, verify},
+    writer::{CUT, START, WriteError, Writer},
 };
 use crate::{
-    clock::Clock,
-    store::{Applied, Committer, OutboxRow},
+    clock::{Clock, Timestamp},
+    store::{Applied, Committer, LogEpoch, OutboxRow},
 };
 
 /// When a record without a change counts as written. Changes are always synced.
@@ -236,7 +237,11 @@ async fn open(
         figures: Figures::new(),
         outbox: outbox.last().map(|row| row.seq),
     };
-    for (operation, object) in first_records(&options, previous.as_ref(), found.cut.as_ref()) {
+    if let Some(opening) = &options.opening {
+        let (row, object) = new_epoch(&options, opening, previous.as_ref(), writer.clock.now());
+        writer.open_epoch(&row, object).await?;
+    }
+    for (operation, object) in first_records(&options, found.cut.as_ref()) {
         writer.record(operation, object, Verdict::Success).map_err(failed)?;
     }
     writer.tail.sync().map_err(failed)?;
@@ -245,11 +250,10 @@ async fn open(
     Ok((writer, lock))
 }
 
-/// The log before a new epoch: its number, how many records it has, its last leaf.
+/// The log before a new epoch: its number, and what is intact of it.
 struct Previous {
     epoch: u64,
-    records: u64,
-    leaf: [u8; 32],
+    report: Report,
 }
 
 /// Only the newest epoch is written, and a new one is new.
@@ -273,12 +277,9 @@ fn check_epochs(options: &Options) -> Result<Option<Previous>, AuditError> {
     let Some(epoch) = epochs.last().copied() else {
         return Ok(None);
     };
-    let (last, _) = super::tail(&epoch_directory(&options.directory, epoch), 1)?;
-    Ok(last.first().map(|last| Previous {
-        epoch,
-        records: last.seq + 1,
-        leaf: super::leaf(&last.bytes),
-    }))
+    let before = epoch_directory(&options.directory, epoch);
+    let report = verify(&before).map_err(|source| AuditError::Directory { path: before, source })?;
+    Ok(Some(Previous { epoch, report }))
 }
 
 fn make(base: &Path, directory: &Path) -> io::Result<()> {
@@ -361,23 +362,30 @@ async fn check_head(committer: &mut Committer, known: Option<Applied>) -> Result
     Ok(())
 }
 
-fn first_records(options: &Options, previous: Option<&Previous>, cut: Option<&Cut>) -> Vec<(&'static str, String)> {
+/// The row and the first record of a new epoch: what is known of the one before, and why.
+fn new_epoch(options: &Options, opening: &Opening, previous: Option<&Previous>, now: Timestamp) -> (LogEpoch, String) {
+    let before = match previous {
+        Some(Previous { epoch, report }) => {
+            let state = if report.finding.is_some() { "damaged" } else { "intact" };
+            let root = data_encoding::HEXLOWER.encode(&report.root);
+            format!("previous={epoch} records={} root={root} state={state}", report.records)
+        }
+        None => "previous=unknown".to_owned(),
+    };
+    let row = LogEpoch {
+        node: options.node.clone(),
+        epoch: options.epoch,
+        reason: opening.reason.clone(),
+        opened: now,
+        last: previous.map(|previous| (previous.report.records, previous.report.root)),
+        row_version: 0,
+    };
+    let object = format!("epoch={} {before} reason={}", options.epoch, opening.reason);
+    (row, object)
+}
+
+fn first_records(options: &Options, cut: Option<&Cut>) -> Vec<(&'static str, String)> {
     let mut records = Vec::new();
-    if let Some(opening) = &options.opening {
-        let before = match previous {
-            Some(before) => format!(
-                "previous={} records={} leaf={}",
-                before.epoch,
-                before.records,
-                data_encoding::HEXLOWER.encode(&before.leaf)
-            ),
-            None => "previous=unknown".to_owned(),
-        };
-        records.push((
-            EPOCH,
-            format!("epoch={} {before} reason={}", options.epoch, opening.reason),
-        ));
-    }
     if let Some(cut) = cut {
         tracing::warn!(
             bytes = cut.bytes,

@@ -21,12 +21,12 @@ use tokio::{
 };
 
 use super::{
-    Actor, Commit, CommitError, Draft, Durability, Entry, Health, Verdict, disk::DiskGuard, health::Guard,
+    Actor, AuditError, Commit, CommitError, Draft, Durability, Entry, Health, Verdict, disk::DiskGuard, health::Guard,
     metrics::Figures, tail::Tail,
 };
 use crate::{
     clock::Clock,
-    store::{Change, ChangeError, Committer, StoreError},
+    store::{Change, ChangeError, Committer, LogEpoch, StoreError},
 };
 
 /// Operations of the records that the writer makes itself. What they tell is in `object`, as `name=value` pairs.
@@ -243,14 +243,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Records something about the log itself; written and, where batches are, synced.
-    pub(super) fn record(
-        &mut self,
-        operation: &'static str,
-        object: String,
-        verdict: Verdict,
-    ) -> Result<(), std::io::Error> {
-        let draft = Draft {
+    /// Records that this log begins behind another, and keeps it in the store: one change, one record.
+    pub(super) async fn open_epoch(&mut self, row: &LogEpoch, object: String) -> Result<(), AuditError> {
+        let draft = self.own(EPOCH, object, Verdict::Success);
+        let (done, committed) = tokio::sync::oneshot::channel();
+        let change = Change::new().insert(row);
+        let now = self.clock.now();
+        let changed = self.change(vec![(vec![draft], change, Some(done))], now).await;
+        match (changed, committed.await) {
+            (Ok(()), Ok(Ok(()))) => Ok(()),
+            (Ok(()), _) => Err(AuditError::EpochExists(row.epoch)),
+            (Err(WriteError::Store(error)), _) => Err(error.into()),
+            (Err(error), _) => {
+                tracing::error!(error = %error, epoch = row.epoch, "the new epoch of the audit log cannot be recorded");
+                Err(AuditError::Failed)
+            }
+        }
+    }
+
+    fn own(&self, operation: &'static str, object: String, verdict: Verdict) -> Draft {
+        Draft {
             actor: self.actor.clone(),
             operation,
             object: object.into(),
@@ -261,7 +273,17 @@ impl Writer {
                 ""
             },
             ..Draft::default()
-        };
+        }
+    }
+
+    /// Records something about the log itself; written and, where batches are, synced.
+    pub(super) fn record(
+        &mut self,
+        operation: &'static str,
+        object: String,
+        verdict: Verdict,
+    ) -> Result<(), std::io::Error> {
+        let draft = self.own(operation, object, verdict);
         let head = self.committer.head();
         let (seq, record) = self.tail.place(&draft, Some(head), self.clock.now());
         let record = record.to_vec();

@@ -335,9 +335,13 @@ async fn a_log_or_a_store_that_is_behind_starts_only_as_a_new_epoch() {
     let records = records(&epoch_directory(&node.base(), 2));
     assert_eq!(operations(&records), [EPOCH, START, STOP]);
     let first: Record<'_> = records[0].record().unwrap();
-    assert!(first.object.contains("previous=1 records=6 leaf="), "{}", first.object);
+    assert!(
+        first.object.starts_with("epoch=2 previous=1 records=6 root="),
+        "{}",
+        first.object
+    );
     assert!(first.object.ends_with("reason=restored the backup of Monday"));
-    assert_eq!(first.change().unwrap().seq, 2);
+    assert_eq!(first.change().unwrap().seq, 3);
 
     let (_, handle) = node.start_as(second()).await.unwrap();
     handle.stop().await.unwrap();
