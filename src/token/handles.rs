@@ -122,3 +122,63 @@ impl State {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion};
+
+    use super::*;
+
+    fn key(number: u8) -> ([u8; 32], Arc<UnwrappedKey>) {
+        let place = Place {
+            environment: EnvironmentId::from_bytes([1; 16]),
+            key: KeyId::from_bytes([number; 16]),
+            version: KeyVersion::FIRST,
+        };
+        let handle = ObjectHandle(u64::from(number));
+        ([number; 32], Arc::new(UnwrappedKey { handle, place }))
+    }
+
+    fn filled(numbers: std::ops::RangeInclusive<u8>) -> Handles {
+        let handles = Handles::new(4);
+        for number in numbers {
+            let (blob, key) = key(number);
+            assert!(handles.insert(blob, key).is_empty());
+        }
+        handles
+    }
+
+    #[test]
+    fn the_least_recently_used_key_goes_first() {
+        let handles = filled(1..=4);
+        assert!(handles.find(&[1; 32]).is_some());
+        let (blob, five) = key(5);
+        let out = handles.insert(blob, five);
+        let out: Vec<_> = out.into_iter().filter_map(last).collect();
+        assert_eq!(out, [ObjectHandle(2)]);
+        assert!(handles.find(&[1; 32]).is_some() && handles.find(&[2; 32]).is_none());
+    }
+
+    #[test]
+    fn a_key_in_use_is_destroyed_by_the_last_to_let_go_and_only_once() {
+        let handles = filled(1..=1);
+        let in_use = handles.find(&[1; 32]).unwrap();
+        let evicted = handles.remove(&[1; 32]).unwrap();
+        assert_eq!(last(evicted), None);
+        assert_eq!(last(in_use), Some(ObjectHandle(1)));
+    }
+
+    #[test]
+    fn halving_makes_room_and_clearing_restores_the_capacity() {
+        let handles = filled(1..=4);
+        assert_eq!(handles.halve().len(), 2);
+        let (blob, five) = key(5);
+        assert_eq!(handles.insert(blob, five).len(), 1);
+        assert_eq!(handles.clear().len(), 2);
+        for number in 1..=4 {
+            let (blob, key) = key(number);
+            assert!(handles.insert(blob, key).is_empty());
+        }
+        assert_eq!(handles.len(), 4);
+    }
+}

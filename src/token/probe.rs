@@ -36,7 +36,12 @@ struct Subjects<'a> {
 
 /// Runs every probe. Errors: the throwaway keys cannot be made, so nothing is known of the token.
 pub fn run(session: &Session) -> Result<Vec<Probe>, CallError> {
-    let kek = session.generate_key(Mechanism::AES_KEY_GEN, &presets::kek(Life::Session, b"probe", None))?;
+    run_on(session, &presets::kek(Life::Session, b"probe", None))
+}
+
+/// The same with a KEK of another template: shows that the probes find the holes of a weaker one.
+pub fn run_on(session: &Session, kek: &Template) -> Result<Vec<Probe>, CallError> {
+    let kek = session.generate_key(Mechanism::AES_KEY_GEN, kek)?;
     let probes = (|| {
         let born = session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())?;
         let wrapped = session.wrap(Mechanism::AES_KEY_WRAP, kek, born);
@@ -47,10 +52,11 @@ pub fn run(session: &Session) -> Result<Vec<Probe>, CallError> {
             wrapped: wrapped?,
         };
         let mut probes = subjects.kek_decrypts();
-        probes.extend(subjects.kek_changes());
         probes.extend(subjects.unwraps_weaker());
         probes.extend(subjects.unwrapped_key()?);
         probes.push(subjects.makes_trusted());
+        // Last: where a change passes, the KEK is another one afterwards.
+        probes.extend(subjects.kek_changes());
         Ok(probes)
     })();
     session.destroy(kek)?;

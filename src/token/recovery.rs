@@ -11,8 +11,9 @@ use super::{
     thread_host::lock,
 };
 
-/// Failures in a row, over all threads, that latch the token although each could have been cured.
-const MAX_FAILURES: u32 = 5;
+/// Failures in a row that latch the token although each could have been cured; this many for each thread, since one event
+/// (a lost login) fails the present call of every thread.
+const MAX_FAILURES_PER_THREAD: u32 = 5;
 
 /// How a piece of token work failed.
 pub(super) enum Fault {
@@ -119,7 +120,8 @@ impl SessionThread {
 
     fn count_failure(&self, error: &CallError) -> Result<(), TokenError> {
         let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures > MAX_FAILURES {
+        let threads = u32::try_from(self.shared.calls.len()).unwrap_or(u32::MAX);
+        if failures > threads.saturating_mul(MAX_FAILURES_PER_THREAD) {
             let why = format!("{failures} failures in a row, the last: {error}");
             return Err(self.shared.fail(Class::Token, &why));
         }

@@ -4,6 +4,7 @@
 mod contract;
 mod failures;
 mod fixture;
+mod probes;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
