@@ -8,10 +8,12 @@ mod audit;
 mod config;
 mod connection;
 mod crypto;
+mod dev;
 mod doctor;
 mod environments;
 mod failure;
 mod files;
+mod init;
 mod key_view;
 mod keys;
 mod manual;
@@ -19,6 +21,7 @@ mod output;
 mod policy;
 mod request_id;
 mod row_key;
+mod serve;
 mod status;
 mod teams;
 mod tokens;
@@ -37,7 +40,7 @@ use self::{
 #[command(name = "keyreeve", version, propagate_version = true, max_term_width = 110)]
 #[command(after_help = "\
 Example:
-  keyreeve status
+  keyreeve dev
   echo 'hello' | keyreeve encrypt dev/shop/orders --base64
 
 Exit codes: 0 done, 1 failed, 2 wrongly called. Data goes to standard output, everything else to standard error.")]
@@ -51,6 +54,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts a throwaway server with a software token, to try things out
+    Dev(dev::Dev),
+    /// Makes the root keys in the token, the store, the log, the first environments
+    Init(init::Init),
+    /// Serves
+    Serve(serve::Serve),
     /// Health of the service: version, tokens, audit log
     Status(status::Status),
     /// Who the service takes you for
@@ -117,6 +126,9 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self, format: Format) -> Outcome {
         match self {
+            Self::Dev(command) => command.run(),
+            Self::Init(command) => command.run(format),
+            Self::Serve(command) => command.run(),
             Self::Status(command) => client(command.run(format)),
             Self::Whoami(command) => client(command.run(format)),
             Self::Environments(command) => client(command.run(format)),
