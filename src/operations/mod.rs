@@ -15,6 +15,11 @@ mod sealing;
 mod status;
 mod tally;
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use keyreeve_envelope::{prf_commit::HedgeKey, subkey::SubkeyBytes};
