@@ -128,3 +128,96 @@ async fn work(calls: &Calls, caller: &Caller, request: Option<Request>) -> Resul
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::operations::testing::{Site, app};
+
+    const ORDERS: &str = "dev/shop/orders";
+
+    fn encrypt(tag: u64, name: &str) -> Result<proto::CryptRequest, Status> {
+        let request = proto::EncryptRequest {
+            name: name.to_owned(),
+            plaintext: vec![b'x'; 64].into(),
+            ..Default::default()
+        };
+        Ok(proto::CryptRequest {
+            tag,
+            request: Some(Request::Encrypt(request)),
+        })
+    }
+
+    fn stream(
+        site: &Site,
+        requests: impl Stream<Item = Result<proto::CryptRequest, Status>> + Send + 'static,
+    ) -> CryptStream {
+        let calls = Calls::new(site.gate.clone(), site.operations.clone());
+        CryptStream::over(Arc::new(calls), app(), Box::pin(requests))
+    }
+
+    #[tokio::test]
+    async fn every_message_is_answered_under_its_tag_and_the_stream_ends_after_the_caller() {
+        let site = Site::new().await;
+        let requests = tokio_stream::iter((0..500).map(|tag| encrypt(tag, ORDERS)));
+        let answers: Vec<_> = stream(&site, requests).collect().await;
+        let tags: BTreeSet<u64> = answers.iter().map(|answer| answer.as_ref().ok().unwrap().tag).collect();
+        assert_eq!((answers.len(), tags), (500, (0..500).collect()));
+        for answer in answers {
+            let response = answer.ok().unwrap().response;
+            assert!(matches!(response, Some(Response::Encrypt(sealed)) if sealed.ciphertext.len() == 188));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_fails_does_not_end_the_stream() {
+        let site = Site::new().await;
+        let empty = proto::CryptRequest { tag: 2, request: None };
+        let requests = tokio_stream::iter([encrypt(1, "not a name"), Ok(empty), encrypt(3, ORDERS)]);
+        let mut answers: Vec<_> = stream(&site, requests)
+            .map(|answer| answer.ok().unwrap())
+            .collect()
+            .await;
+        answers.sort_by_key(|answer| answer.tag);
+        let reasons: Vec<Option<String>> = answers
+            .into_iter()
+            .map(|answer| match answer.response {
+                Some(Response::Error(error)) => Some(error.reason),
+                _ => None,
+            })
+            .collect();
+        let invalid = Some("INVALID_ARGUMENT".to_owned());
+        assert_eq!(reasons, [invalid.clone(), invalid, None]);
+    }
+
+    #[tokio::test]
+    async fn no_more_messages_are_taken_than_are_worked_on() {
+        let site = Site::new().await;
+        let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = taken.clone();
+        let requests = tokio_stream::iter((0..1_000).map(move |tag| {
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            encrypt(tag, ORDERS)
+        }));
+        let mut answers = stream(&site, requests);
+        for answered in 1..=10 {
+            answers.next().await.unwrap().ok().unwrap();
+            assert!(taken.load(std::sync::atomic::Ordering::SeqCst) <= IN_FLIGHT + answered);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_ends_with_its_error() {
+        let site = Site::new().await;
+        let requests = tokio_stream::iter([encrypt(1, ORDERS), Err(Status::data_loss("cut"))]);
+        let mut answers = stream(&site, requests);
+        let mut last = answers.next().await;
+        while let Some(Ok(_)) = last {
+            last = answers.next().await;
+        }
+        assert_eq!(last.unwrap().err().unwrap().code(), tonic::Code::DataLoss);
+        assert!(answers.next().await.is_none());
+    }
+}

@@ -31,12 +31,16 @@ pub(super) struct Calls {
 impl CryptoService {
     pub fn new(gate: Gate, operations: Arc<Operations>) -> Self {
         Self {
-            calls: Arc::new(Calls { gate, operations }),
+            calls: Arc::new(Calls::new(gate, operations)),
         }
     }
 }
 
 impl Calls {
+    pub(super) fn new(gate: Gate, operations: Arc<Operations>) -> Self {
+        Self { gate, operations }
+    }
+
     pub(super) async fn encrypt(
         &self,
         caller: &Caller,

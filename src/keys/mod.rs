@@ -16,6 +16,9 @@ mod team;
 mod text;
 mod transition;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
