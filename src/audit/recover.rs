@@ -40,8 +40,8 @@ pub(super) struct Cut {
     pub files: Vec<String>,
 }
 
-/// More than one batch: in a log that syncs every batch no cut write is longer.
-const LONGEST_CUT: u64 = 2 * BATCH_BYTES as u64;
+/// In a log that syncs every batch no cut write is longer: a batch, and up to a second of records that the outbox still holds.
+const LONGEST_CUT: u64 = 16 * BATCH_BYTES as u64;
 /// Smallest unit that a disk writes whole.
 const SECTOR: u64 = 512;
 
