@@ -5,6 +5,7 @@
 
 mod attestation;
 mod audit;
+mod backup;
 mod config;
 mod connection;
 mod crypto;
@@ -20,6 +21,7 @@ mod manual;
 mod output;
 mod policy;
 mod request_id;
+mod restore;
 mod row_key;
 mod serve;
 mod status;
@@ -95,6 +97,10 @@ enum Command {
     /// Policies and identities
     #[command(subcommand, after_help = "Example:\n  keyreeve policy check")]
     Policy(policy::Policy),
+    /// Copies store and log, also beside a running server
+    Backup(backup::Backup),
+    /// Lays a backup where nothing is, and opens a new epoch of the log
+    Restore(restore::Restore),
     /// The audit log of this host
     #[command(subcommand, after_help = "Example:\n  keyreeve audit verify")]
     Audit(audit::Audit),
@@ -143,6 +149,8 @@ impl Command {
             Self::Tokens(command) => client(command.run(format)),
             Self::Doctor(command) => command.run(format),
             Self::Policy(command) => command.run(format),
+            Self::Backup(command) => client(command.run(format)),
+            Self::Restore(command) => command.run(format),
             Self::Audit(command) => command.run(format),
             Self::Config(command) => command.run(),
             Self::Completions(command) => command.run(Cli::command()),

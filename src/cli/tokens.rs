@@ -1,14 +1,16 @@
-//! `tokens status`. What a token can and enforces is told by `doctor`, on its host.
+//! `tokens status` and `tokens unlatch`. What a token can and enforces is told by `doctor`, on its host.
 
 use clap::Subcommand;
 use keyreeve_client::v1;
 
 use super::{
+    config::ConfigFile,
     connection::Connection,
     failure::{Failure, Outcome},
     output::{self, Format},
     status::TokenView,
 };
+use crate::token::{Latch, Manifest};
 
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
@@ -18,14 +20,59 @@ pub enum Tokens {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Lets a token be tried again that was latched on this host after a refused PIN or a wrong answer
+    #[command(
+        after_help = "Example:\n  keyreeve tokens unlatch --yes\n\nFirst find out why: docs/runbooks/token-is-latched.md"
+    )]
+    Unlatch {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Serial number of the token; without it, that of the manifest
+        #[arg(long)]
+        serial: Option<String>,
+        /// Yes, the cause is known and gone
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 impl Tokens {
     pub async fn run(self, format: Format) -> Outcome {
         match self {
             Self::Status { connection } => status(format, connection).await,
+            Self::Unlatch { config, serial, yes } => unlatch(&config, serial, yes),
         }
     }
+}
+
+/// An operator's act on files of this host, while the server does not run.
+fn unlatch(file: &ConfigFile, serial: Option<String>, yes: bool) -> Outcome {
+    let config = file.load()?;
+    let serial = match serial {
+        Some(serial) => serial,
+        None => {
+            let manifest = Manifest::load(&config.token.manifest, &config.token.manifest_sha256);
+            let manifest =
+                manifest.map_err(|error| Failure::failed(format!("{error}; or name the token with --serial")))?;
+            manifest.members.into_iter().map(|member| member.serial).collect()
+        }
+    };
+    let latch = Latch::of(&config.store.data_dir, &serial);
+    let Some(latched) = latch.read() else {
+        return Err(Failure::failed(format!(
+            "token {serial} is not latched: `keyreeve doctor` tells what is wrong"
+        )));
+    };
+    if !yes {
+        return Err(Failure::usage(format!(
+            "token {serial} is latched since {} ({}): {}; add --yes once the cause is known and gone",
+            latched.since, latched.class, latched.reason
+        )));
+    }
+    latch
+        .clear()
+        .map_err(|error| Failure::file("remove", latch.path(), &error))?;
+    output::write(format!("token {serial} is tried again at the next start\n").as_bytes())
 }
 
 async fn status(format: Format, connection: Connection) -> Outcome {

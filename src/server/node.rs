@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::ServerError;
 use crate::{
-    audit::{self, AuditError, RedactKey, WriterHandle},
+    audit::{self, AuditError, Opening, RedactKey, WriterHandle},
     clock::Clock,
     config::{Config, Durability},
     grpc::health::Readiness,
@@ -55,6 +55,16 @@ pub type Fault = watch::Receiver<Option<Arc<str>>>;
 impl Node {
     /// Opens all, in the order token → subkeys → store → log → gate. Errors leave nothing running.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        Self::open_log(config, clock, None).await
+    }
+
+    /// The same on a restored store: its log goes on in a new epoch, whose first record gives the reason.
+    pub async fn open_restored(config: &Config, clock: Arc<dyn Clock>, reason: &str) -> Result<Self, ServerError> {
+        let reason = reason.to_owned();
+        Self::open_log(config, clock, Some(Opening { reason })).await
+    }
+
+    async fn open_log(config: &Config, clock: Arc<dyn Clock>, opening: Option<Opening>) -> Result<Self, ServerError> {
         // Policies first: a slip there should cost no login.
         let environments = environments(config)?;
         let policies = Policies::load(config.policy.directory.clone())?;
@@ -79,17 +89,17 @@ impl Node {
         .await?;
         let _ = known_destroyed.set(directory.clone());
 
-        let epoch = audit::epochs(&log_directory)
-            .map_err(AuditError::from)?
-            .last()
-            .copied()
-            .unwrap_or(1);
+        let newest = audit::epochs(&log_directory).map_err(AuditError::from)?.last().copied();
+        let epoch = match opening {
+            None => newest.unwrap_or(1),
+            Some(_) => newest.unwrap_or(0) + 1,
+        };
         let origin = audit::origin(&config.server.cluster, &config.server.node_name(), epoch);
         let redact = SubkeyLabel::Redact {
             log_origin: origin.as_str().into(),
         };
         let redact = RedactKey::new(&root.subkey(redact).await?);
-        let options = log_options(config, epoch);
+        let options = log_options(config, epoch, opening);
         let durability = options.durability;
         let (log, writer) = audit::start(options, committer, redact, clock.clone()).await?;
 
@@ -211,13 +221,13 @@ fn make_directory(path: &Path) -> Result<(), ServerError> {
     })
 }
 
-fn log_options(config: &Config, epoch: u64) -> audit::Options {
+fn log_options(config: &Config, epoch: u64, opening: Option<Opening>) -> audit::Options {
     audit::Options {
         directory: config.audit_directory(),
         cluster: config.server.cluster.clone(),
         node: config.server.node_name(),
         epoch,
-        opening: None,
+        opening,
         durability: match config.audit.durability {
             Durability::Fsync => audit::Durability::Fsync,
             Durability::Written => audit::Durability::Written,

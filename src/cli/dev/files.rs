@@ -191,7 +191,13 @@ impl Files {
             )
         };
         let mine = exports(&self.admin);
-        let written = write(&path, mine.as_bytes())
+        // For the commands that work on this directory: audit, doctor, policy, backup.
+        let local = format!(
+            "export KEYREEVE_CONFIG={}\nexport SOFTHSM2_CONF={}\n",
+            self.config.display(),
+            self.softhsm_conf.display()
+        );
+        let written = write(&path, format!("{mine}{local}").as_bytes())
             .and_then(|()| write(&self.directory.join("env-app"), exports(&self.app).as_bytes()));
         if let Err(Failure::Failed(text)) = written {
             return text;

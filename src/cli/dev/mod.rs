@@ -76,6 +76,9 @@ impl Dev {
             .dir
             .take()
             .ok_or_else(|| Failure::usage("--started-again is for keyreeve itself"))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(|error| Failure::file("find", &directory, &error))?;
         let files = Files::in_directory(&directory);
         let outcome = self.serve(&files);
         if !self.keep {

@@ -1,0 +1,131 @@
+//! `restore`: a backup becomes a store that starts, with a new epoch of the log that says why.
+
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::Args;
+use data_encoding::HEXLOWER;
+
+use super::{
+    config::ConfigFile,
+    failure::{Failure, Outcome, causes},
+    output::{self, Format, Shown, Table},
+    row_key::row_key,
+};
+use crate::{
+    audit,
+    clock::SystemClock,
+    config::Config,
+    server::{self, Node},
+    store::{self, Applied, restore},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  keyreeve restore /backup/keyreeve-2026-11-23 --reason 'ticket 4713: disk lost'
+
+The server must not run, the data directory must be new or empty, and the token must be the one of the backup.
+What happened after the backup is lost to the store; keep the old log, if there is one. docs/runbooks/backup-and-restore.md")]
+pub struct Restore {
+    /// The directory of the backup
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// Why: recorded as the first record of the new epoch
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(serde::Serialize)]
+struct Done {
+    data_dir: PathBuf,
+    created: String,
+    changes: u64,
+    epoch: u64,
+}
+
+impl Restore {
+    pub fn run(self, format: Format) -> Outcome {
+        if self.reason.trim().is_empty() {
+            return Err(Failure::usage(
+                "a restore needs a reason: it is the first record of the new log",
+            ));
+        }
+        let config = self.config.load()?;
+        if !config.token.manifest.exists() {
+            let copy = self.from.join("token.json");
+            fs::copy(&copy, &config.token.manifest).map_err(|error| Failure::file("copy", &copy, &error))?;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+        let done = runtime.block_on(self.restore(&config))?;
+        output::print(format, &done)
+    }
+
+    async fn restore(&self, config: &Config) -> Result<Done, Failure> {
+        // Before anything is written: is the backup whole, is this its token?
+        restore::check(&self.from).map_err(causes)?;
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.store.data_dir);
+        made.map_err(|error| Failure::file("make", &config.store.data_dir, &error))?;
+        let row_key = row_key(config).await?;
+        let (data_dir, tombstone_file) = (&config.store.data_dir, server::tombstone_file(config));
+        let log_directory = config.audit_directory();
+        let target = restore::Target {
+            directory: data_dir,
+            log_directory: &log_directory,
+            tombstone_file: &tombstone_file,
+        };
+        let manifest = restore::lay(&self.from, &target).map_err(causes)?;
+        // What was laid must be whole, and end where the manifest says.
+        let link = HEXLOWER.decode(manifest.head.link.as_bytes()).ok();
+        let link = link.and_then(|link| link.try_into().ok());
+        let link =
+            link.ok_or_else(|| Failure::failed("the backup's manifest names no head of the chain of changes"))?;
+        let head = Applied {
+            seq: manifest.head.seq,
+            link,
+        };
+        let report = store::verify(data_dir, &row_key, Some(head)).await.map_err(causes)?;
+        if let Some(finding) = report.findings.first() {
+            return Err(Failure::failed(format!(
+                "the store of the backup does not verify: {}: {}; use another backup",
+                finding.object, finding.problem
+            )));
+        }
+        let opened = Node::open_restored(config, Arc::new(SystemClock), &self.reason).await;
+        opened.map_err(causes)?.close().await;
+        let epochs = audit::epochs(&log_directory).map_err(causes)?;
+        let epoch = epochs.last().copied().unwrap_or_default();
+        Ok(Done {
+            data_dir: data_dir.clone(),
+            created: manifest.created,
+            changes: manifest.head.seq,
+            epoch,
+        })
+    }
+}
+
+impl Shown for Done {
+    fn table(&self) -> Table {
+        let mut table = Table::facts();
+        table
+            .fact("restored", self.data_dir.display().to_string())
+            .fact("state of", &self.created)
+            .fact("store", format!("{} changes", self.changes))
+            .fact("log", format!("epoch {} opened", self.epoch))
+            .fact("next", "keyreeve serve");
+        table
+    }
+}
