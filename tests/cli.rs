@@ -1,0 +1,170 @@
+//! Sessions at the command line, as transcripts: `tests/cli/*.md`, in order of name, against one server of `keyreeve dev`.
+//!
+//! A line `$ command` is run by bash, and what follows it, up to the next, is what it must say, both streams together; `…` stands for
+//! anything within a line, `[exit N]` for an exit code other than 0. Files whose name ends in `.stopped.md` run with the server stopped.
+
+#![allow(clippy::unwrap_used)] // a test stops at the first surprise
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keyreeve");
+
+#[test]
+fn the_sessions_go_as_written() {
+    let place = tempfile::tempdir().unwrap();
+    let mut server = Some(Server::start(place.path()));
+    let sessions = sessions();
+    assert!(sessions.len() >= 4, "the transcripts were not found");
+    for session in sessions {
+        let stopped = session.to_str().unwrap().ends_with(".stopped.md");
+        if stopped {
+            server.take();
+        } else if server.is_none() {
+            server = Some(Server::start(place.path()));
+        }
+        play(&session, place.path());
+    }
+}
+
+#[test]
+fn a_difference_is_seen() {
+    assert!(matches("key…  ACTIVE", "key 1  ACTIVE"));
+    assert!(matches("…", ""));
+    assert!(!matches("key…  ACTIVE", "key 1  SUSPENDED"));
+    assert!(!matches("ACTIVE", "ACTIVE "));
+    assert!(!matches("a…b", "acb c"));
+}
+
+/// `keyreeve dev`, stopped when dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(place: &Path) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args([
+                "dev",
+                "--keep",
+                "--listen",
+                "127.0.0.1:0",
+                "--local",
+                "127.0.0.1:0",
+                "--dir",
+            ])
+            .arg(place.join("dev"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in &mut lines {
+            said.push_str(&line.unwrap());
+            said.push('\n');
+            if said.contains("Ctrl-C ends the server") {
+                // Goes on reading, so that the server never waits for room in the pipe.
+                std::thread::spawn(move || lines.for_each(drop));
+                return Self(child);
+            }
+        }
+        panic!("the server did not start:\n{said}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = self.0.id().to_string();
+        let told = Command::new("kill").arg(&pid).status();
+        assert!(told.is_ok_and(|told| told.success()), "process {pid} is gone");
+        let ended = self.0.wait();
+        if !std::thread::panicking() {
+            assert!(
+                ended.is_ok_and(|ended| ended.success()),
+                "the server did not stop cleanly"
+            );
+        }
+    }
+}
+
+fn sessions() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    files.sort();
+    files
+}
+
+/// Runs each command of a transcript in `place` and compares.
+fn play(session: &Path, place: &Path) {
+    let text = fs::read_to_string(session).unwrap();
+    let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if inside && let Some(command) = line.strip_prefix("$ ") {
+            steps.push((command, Vec::new()));
+        } else if inside && let Some((_, expected)) = steps.last_mut() {
+            expected.push(line);
+        }
+    }
+    assert!(!steps.is_empty(), "{} has no commands", session.display());
+    for (command, expected) in steps {
+        let said = run(command, place);
+        let said: Vec<&str> = said.lines().collect();
+        let same = said.len() == expected.len() && said.iter().zip(&expected).all(|(said, line)| matches(line, said));
+        assert!(
+            same,
+            "{}\n$ {command}\nexpected:\n{}\nsaid:\n{}",
+            session.display(),
+            expected.join("\n"),
+            said.join("\n")
+        );
+    }
+}
+
+fn run(command: &str, place: &Path) -> String {
+    let program = Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let script = format!("[ -f dev/env ] && . dev/env; exec 2>&1; {command}");
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(place)
+        .env("PATH", path)
+        .env("COLUMNS", "110")
+        .output()
+        .unwrap();
+    let mut said = String::from_utf8(output.stdout).unwrap();
+    if let Some(code) = output.status.code().filter(|code| *code != 0) {
+        if !said.is_empty() && !said.ends_with('\n') {
+            said.push('\n');
+        }
+        said.push_str(&format!("[exit {code}]\n"));
+    }
+    said
+}
+
+/// Whether `said` is `line`, with `…` standing for anything.
+fn matches(line: &str, said: &str) -> bool {
+    let mut parts = line.split('…');
+    let Some(mut rest) = said.strip_prefix(parts.next().unwrap_or_default()) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
+    for part in middle {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
