@@ -149,11 +149,13 @@ impl Tail {
         for stored in &last {
             show(format, stored)?;
         }
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             follow(format, &mut reader)?;
             std::thread::sleep(LOOK);
         }
-        Ok(())
     }
 }
 
