@@ -71,7 +71,8 @@ say "5. A data key, to encrypt locally: in clear for now, and as an envelope to 
 show "keyreeve datakey dev/shop/orders --out key.sealed --plaintext-out key"
 keyreeve datakey dev/shop/orders --out "$work/key.sealed" --plaintext-out "$work/key"
 keyreeve unwrap dev/shop/orders --in "$work/key.sealed" --out "$work/key.again"
-[ "$(wc -c <"$work/key")" = 32 ] && cmp -s "$work/key" "$work/key.again" || fail "the data key does not come back"
+[ "$(wc -c <"$work/key")" = 32 ] || fail "the data key is not 32 bytes long"
+cmp -s "$work/key" "$work/key.again" || fail "the data key does not come back"
 echo "   32 bytes, and its envelope of $(wc -c <"$work/key.sealed") bytes opens to the same key"
 
 say "6. A refusal: an application that may only encrypt tries to decrypt"

@@ -45,7 +45,7 @@ struct Server(Child);
 
 impl Server {
     fn start(place: &Path) -> Self {
-        let mut child = Command::new(PROGRAM)
+        let child = Command::new(PROGRAM)
             .args([
                 "dev",
                 "--keep",
@@ -59,15 +59,17 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // Owned at once: a server that does not come up is ended as well.
+        let mut server = Self(child);
         let mut said = String::new();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(server.0.stderr.take().unwrap()).lines();
         for line in &mut lines {
             said.push_str(&line.unwrap());
             said.push('\n');
             if said.contains("Ctrl-C ends the server") {
                 // Goes on reading, so that the server never waits for room in the pipe.
                 std::thread::spawn(move || lines.for_each(drop));
-                return Self(child);
+                return server;
             }
         }
         panic!("the server did not start:\n{said}");

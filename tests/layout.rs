@@ -146,7 +146,7 @@ fn violations(source: &Source) -> Vec<String> {
             continue;
         };
         let last = path.names.last().map_or("", String::as_str);
-        let excepted = EXCEPTIONS.iter().any(|exception| *exception == (from, to, last));
+        let excepted = EXCEPTIONS.contains(&(from, to, last));
         if self::rank(to).is_some_and(|target| target > rank) && !excepted {
             fault(path.line, format!("`{from}` is below `{to}` and may not name it"));
         }

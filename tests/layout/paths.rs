@@ -137,8 +137,7 @@ impl Source {
     fn tree(&mut self, tokens: &[Token], mut at: usize, before: &[String]) -> usize {
         let mut names = before.to_vec();
         let line = tokens.get(at).map_or(0, |token| token.line);
-        loop {
-            let Some(token) = tokens.get(at) else { break };
+        while let Some(token) = tokens.get(at) {
             match token.text.as_str() {
                 "::" => at += 1,
                 "{" => {
