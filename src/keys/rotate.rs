@@ -52,7 +52,8 @@ impl Keys {
 
         let mut rotated = Key::clone(key);
         rotated.primary = number;
-        let mut change = Change::new().insert(&new).update(&rotated).remember(remembered);
+        // The key's row first: of two rotations at once, the later one conflicts; it does not "exist already".
+        let mut change = Change::new().update(&rotated).insert(&new).remember(remembered);
         let mut written = vec![new];
         if old.state == KeyState::Active {
             let reason = format!("rotated to version {number}");
