@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     config::ConfigFile,
-    failure::{Outcome, causes},
+    failure::{Failure, Outcome, causes},
 };
 use crate::{config::Config, server};
 
@@ -21,7 +21,16 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self) -> Outcome {
-        serve(&self.config.load()?, |_| {})
+        let config = self.config.load()?;
+        // A disk that is not mounted must not become a new, empty service with a log that begins at 0.
+        let store = config.store.data_dir.join(crate::store::FILE);
+        if !store.exists() {
+            return Err(Failure::failed(format!(
+                "there is no store at `{}`: is its disk mounted? `keyreeve init` makes a new one, `keyreeve restore` brings back a backup",
+                store.display()
+            )));
+        }
+        serve(&config, |_| {})
     }
 }
 
