@@ -1,0 +1,195 @@
+//! The drill: a backup of a server at work, everything wiped, restored, and the canary opens. The log begins a new epoch.
+
+#![allow(clippy::unwrap_used)] // all of this file is a test
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::load::{self, Load};
+use support::log::{assert_chained, frames};
+use support::{Setup, TestServer, text};
+
+const KEY: &str = "dev/shop/canary";
+
+/// A server, and a backup that was made while it worked.
+struct Drill {
+    server: TestServer,
+    backup: PathBuf,
+    canary: Vec<u8>,
+}
+
+impl Drill {
+    async fn new() -> Self {
+        let mut server = Setup::default().durability("fsync").init();
+        server.serve().await;
+        load::prepare(&server).await;
+        let admin = server.admin().await;
+        admin.create_key(KEY).await.unwrap();
+        let canary = admin.encrypt(KEY, b"canary", &[("place", "mine")]).await.unwrap();
+        let backup = server.path("backup");
+        Self { server, backup, canary }
+    }
+
+    fn back_up(&self) {
+        self.server.run_ok("backup", &[self.backup.to_str().unwrap()]);
+    }
+
+    fn restore(&self) -> std::process::Output {
+        let from = self.backup.to_str().unwrap();
+        self.server.run("restore", &[from, "--reason", "drill"])
+    }
+
+    fn wipe(&self) {
+        fs::remove_dir_all(self.server.data()).unwrap();
+        fs::create_dir(self.server.data()).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_before_the_backup_is_there_after_wipe_and_restore() {
+    let mut drill = Drill::new().await;
+    let load = Load::start(&drill.server, "before", 2).await;
+    load.acknowledged(100).await;
+    let sealed_before = load::calls_without_a_change(&drill.server, "sealed", 10).await;
+    drill.back_up();
+    load.acknowledged(200).await;
+    let admin = drill.server.admin().await;
+    admin.create_key("dev/shop/too-late").await.unwrap();
+    let after = admin.encrypt(KEY, b"after the backup", &[]).await.unwrap();
+    drill.server.kill();
+    load.ledger().await;
+    let old_log = drill.server.records();
+
+    drill.wipe();
+    let restored = drill.restore();
+    assert!(restored.status.success(), "{}", text(&restored));
+    drill.server.serve().await;
+    let admin = drill.server.admin().await;
+    assert_eq!(
+        admin.decrypt(KEY, &drill.canary, &[("place", "mine")]).await.unwrap(),
+        b"canary"
+    );
+    assert_eq!(admin.decrypt(KEY, &after, &[]).await.unwrap(), b"after the backup");
+    let lost = support::fault(admin.key("dev/shop/too-late").await);
+    assert_eq!(lost.reason, "NOT_FOUND");
+    admin.create_key("dev/shop/new").await.unwrap();
+    assert!(drill.server.stop().await.success());
+    drill.server.verifies();
+
+    // Two epochs: the old one as far as the backup goes, and a new one that says why it was opened.
+    let epochs = epochs(&drill.server);
+    assert_eq!(epochs.len(), 2, "{epochs:?}");
+    let old: Vec<_> = frames(&epochs[0]).into_iter().map(|frame| frame.record).collect();
+    assert_chained(&old);
+    for (before, kept) in old_log.iter().zip(&old) {
+        assert_eq!(before.bytes, kept.bytes);
+    }
+    for promise in &sealed_before {
+        let recorded = old.iter().filter(|record| record.request() == promise.id).count();
+        assert_eq!(
+            recorded, promise.records,
+            "{} was answered before the backup began",
+            promise.id
+        );
+    }
+    let new = drill.server.records();
+    assert_chained(&new);
+    let first = String::from_utf8(new[0].bytes.clone()).unwrap();
+    assert!(first.contains("drill"), "the new epoch says why: {first}");
+}
+
+#[tokio::test]
+async fn a_damaged_backup_is_refused_and_nothing_is_written() {
+    let mut drill = Drill::new().await;
+    drill.back_up();
+    assert!(drill.server.stop().await.success());
+    drill.wipe();
+    let files = files(&drill.backup);
+    assert!(files.len() >= 3, "{files:?}");
+    for file in &files {
+        let whole = fs::read(file).unwrap();
+        let mut damaged = whole.clone();
+        match damaged.len() {
+            0 => damaged.push(b'x'),
+            length => damaged[length / 2] ^= 1,
+        }
+        for bytes in [Some(damaged), None] {
+            match bytes {
+                Some(bytes) => fs::write(file, bytes).unwrap(),
+                None => fs::remove_file(file).unwrap(),
+            }
+            let restored = drill.restore();
+            assert_eq!(restored.status.code(), Some(1), "{} was damaged", file.display());
+            assert!(!drill.server.data().join("store.db").exists(), "{}", text(&restored));
+        }
+        fs::write(file, whole).unwrap();
+    }
+    let restored = drill.restore();
+    assert!(restored.status.success(), "{}", text(&restored));
+}
+
+#[tokio::test]
+async fn a_restore_does_not_overwrite_a_store_and_a_backup_no_backup() {
+    let mut drill = Drill::new().await;
+    drill.back_up();
+    let again = drill.server.run("backup", &[drill.backup.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    assert_eq!(drill.restore().status.code(), Some(1), "the server runs");
+    assert!(drill.server.stop().await.success());
+    assert_eq!(drill.restore().status.code(), Some(1), "the store is there");
+    drill.server.serve().await;
+    let admin = drill.server.admin().await;
+    assert_eq!(
+        admin.decrypt(KEY, &drill.canary, &[("place", "mine")]).await.unwrap(),
+        b"canary"
+    );
+}
+
+#[tokio::test]
+async fn a_backup_is_of_no_use_without_the_token() {
+    let drill = Drill::new().await;
+    drill.back_up();
+    // Another token, and the thief's own service around it.
+    let mut thief = Setup::default().init();
+    fs::remove_dir_all(thief.data()).unwrap();
+    fs::create_dir(thief.data()).unwrap();
+    let restored = thief.run("restore", &[drill.backup.to_str().unwrap(), "--reason", "theft"]);
+    assert_eq!(restored.status.code(), Some(1), "{}", text(&restored));
+    assert!(text(&restored).contains("does not verify"), "{}", text(&restored));
+    // Whatever he makes of what lies there, his token opens none of it.
+    thief.spawn(&[]);
+    if thief.is_ready().await {
+        let opened = thief
+            .admin()
+            .await
+            .decrypt(KEY, &drill.canary, &[("place", "mine")])
+            .await;
+        assert_eq!(support::fault(opened).reason, "INTEGRITY_FAILED");
+    }
+}
+
+/// The directories that hold segments, the oldest first.
+fn epochs(server: &TestServer) -> Vec<PathBuf> {
+    let mut epochs: Vec<PathBuf> = support::log::segments_below(&server.data().join("audit"))
+        .iter()
+        .map(|segment| segment.parent().unwrap().to_path_buf())
+        .collect();
+    epochs.sort();
+    epochs.dedup();
+    epochs
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
