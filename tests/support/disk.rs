@@ -26,7 +26,7 @@ while read -r order; do
   esac
   echo "$order"
 done
-kill -KILL "$server"
+kill -KILL "$server" 2>/dev/null || true
 "#;
 
 const READ_ONLY: &str = r#"
