@@ -189,8 +189,7 @@ async fn two_servers_do_not_share_a_data_directory() {
     let mut server = Setup::default().init();
     server.serve().await;
     let config = fs::read_to_string(server.config()).unwrap();
-    let ports = std::array::from_fn(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-    let [listen, local] = ports.map(|port| port.local_addr().unwrap().to_string());
+    let [listen, local] = support::server::free_ports().map(|port| port.to_string());
     let other = config
         .replace(&server.listen.to_string(), &listen)
         .replace(&server.local.to_string(), &local);

@@ -241,15 +241,7 @@ async fn no_canary_leaves_the_memory_of_a_server() {
     assert!(faults.len() >= 10, "{} faults", faults.len());
     let metrics = server.http("/metrics").unwrap();
     assert!(metrics.contains("keyreeve_"), "{metrics}");
-    // A crash leaves no core behind, although the test allows one.
-    let core = rustix::process::getrlimit(rustix::process::Resource::Core);
-    assert!(
-        core.maximum.is_none_or(|most| most > 0),
-        "the limit is not the test's own"
-    );
-    rustix::process::kill_process(server.pid(), rustix::process::Signal::ABORT).unwrap();
-    assert!(!server.wait().await.success());
-    assert!(!server.path("core").exists());
+    leaves_no_core(&mut server).await;
     server.serve().await;
     let commands = [
         text(&server.run("audit tail", &["--count", "1000", "-o", "json"])),
@@ -272,6 +264,27 @@ async fn no_canary_leaves_the_memory_of_a_server() {
         ("the commands", commands.concat()),
     ];
     assert_eq!(hunt_everywhere(&hunt, &server, &more), []);
+}
+
+/// A crash leaves no core behind, although whoever started the server allows one.
+async fn leaves_no_core(server: &mut TestServer) {
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    assert!(
+        allowed.is_none_or(|most| most > 0),
+        "no core is allowed here, so this shows nothing"
+    );
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid().as_raw_nonzero())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    let limits: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(limits, ["0", "0"], "soft and hard: {core}");
+    rustix::process::kill_process(server.pid(), rustix::process::Signal::ABORT).unwrap();
+    assert!(!server.wait().await.success());
+    let names = fs::read_dir(server.directory.path()).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.any(|name| name.starts_with("core")));
 }
 
 /// The same hunt over the same places, with canaries that the service does keep, in every disguise: owners of keys are in the

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,7 +31,6 @@ pub struct TestServer {
     pub listen: SocketAddr,
     pub local: SocketAddr,
     process: Option<Child>,
-    starts: AtomicUsize,
 }
 
 impl TestServer {
@@ -59,7 +58,6 @@ impl TestServer {
             listen,
             local,
             process: None,
-            starts: AtomicUsize::new(0),
         }
     }
 
@@ -99,11 +97,12 @@ impl TestServer {
     /// The same with a command of the test's own, which must end up as the service.
     pub fn spawn_command(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "the server runs already");
-        self.starts.fetch_add(1, Ordering::Relaxed);
         let out = |name: &str| {
             let path = self.path("out").join(name);
             File::options().create(true).append(true).open(path).unwrap()
         };
+        // A core file, if there were one, would lie among what is searched for canaries.
+        command.current_dir(self.directory.path());
         command.stdin(Stdio::null()).stdout(out("stdout")).stderr(out("stderr"));
         self.process = Some(command.spawn().expect("the binary was built"));
     }
@@ -268,9 +267,22 @@ pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap())
+/// Ports that nobody listens on, from below the range that the system gives to outgoing connections: of those, one could be
+/// taken again before the server starts, and between its starts.
+pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 16_384;
+    const COUNT: u32 = 16_384;
+    std::array::from_fn(|_| {
+        loop {
+            // Test programs that run at once begin at different places.
+            let next = std::process::id().wrapping_mul(1_009) % COUNT + NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = u16::try_from(FIRST + next % COUNT).expect("below 32,768");
+            if let Ok(held) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                return held.local_addr().unwrap();
+            }
+        }
+    })
 }
 
 fn last_lines(text: &str, count: usize) -> String {
