@@ -3,7 +3,7 @@
 //! The ledger is the promise: what is in it was acknowledged, so it must hold after any crash. What was on its way when the
 //! server died is not in it, and may have happened or not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use keyreeve_proto::v1 as proto;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::log::Record;
 use super::{Client, PATIENCE, TestServer, answer, key_name, pairs, team_name, with_id};
 
 /// One acknowledged operation.
@@ -126,7 +127,7 @@ pub async fn work(client: &Client, name: &str, turn: usize) -> super::Outcome<Ac
             let made = answer(client.crypto().generate_data_key(with_id(request, &id)).await)?;
             Result::DataKey(key, made.ciphertext.to_vec(), made.plaintext.to_vec())
         }
-        5 => {
+        1 | 5 | 9 => {
             let request = proto::CreateKeyRequest {
                 parent: team_name("dev/shop"),
                 key_id: format!("made-{id}"),
@@ -173,12 +174,32 @@ pub async fn work(client: &Client, name: &str, turn: usize) -> super::Outcome<Ac
 }
 
 /// Whether every promise of the ledger holds on the server that runs now: what was sealed opens, what was made is there, and
-/// the log has each operation exactly once. The answer says what does not.
+/// the log has each operation exactly once. And whether store and log agree, acknowledged or not: no key without the record
+/// of its creation, no such record without the key. The answer says what does not hold.
 pub async fn check(server: &TestServer, ledger: &[Acknowledged]) -> std::result::Result<(), String> {
     let admin = server.admin().await;
     let mut broken = Vec::new();
     let mut count: HashMap<String, usize> = HashMap::new();
-    for record in server.records() {
+    let records = server.records();
+    let created: HashSet<&str> = records
+        .iter()
+        .filter(|record| record.operation() == "CreateKey" && record.result() == "success")
+        .map(Record::key_id)
+        .collect();
+    let stored = key_ids(&admin, "dev/shop").await;
+    for id in &stored {
+        if !created.contains(id.as_str()) {
+            broken.push(format!(
+                "the key {id} is in the store, and the log does not know of its creation"
+            ));
+        }
+    }
+    for id in created.iter().filter(|id| !stored.contains(**id)) {
+        broken.push(format!(
+            "the key {id} was created, says the log, and is not in the store"
+        ));
+    }
+    for record in &records {
         if record.result() == "success" {
             *count.entry(record.request().to_owned()).or_default() += 1;
         }
@@ -213,6 +234,25 @@ pub async fn check(server: &TestServer, ledger: &[Acknowledged]) -> std::result:
     }
     broken.truncate(10);
     Err(broken.join("\n"))
+}
+
+/// The ids of all keys of a team. In the load's servers no other team has keys.
+async fn key_ids(client: &Client, team: &str) -> HashSet<String> {
+    let mut ids = HashSet::new();
+    let mut page_token = String::new();
+    loop {
+        let request = proto::ListKeysRequest {
+            parent: team_name(team),
+            page_size: 1_000,
+            page_token,
+        };
+        let page = answer(client.keys().list_keys(request).await).unwrap();
+        ids.extend(page.keys.into_iter().map(|key| key.id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return ids;
+        }
+    }
 }
 
 async fn messages_that_do_not_open(client: &Client, key: &str, ledger: &[Acknowledged]) -> Vec<String> {

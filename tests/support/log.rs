@@ -59,6 +59,11 @@ impl Record {
         self.text("/object")
     }
 
+    /// UUID of the key that was worked on; empty if none was.
+    pub fn key_id(&self) -> &str {
+        self.text("/key/id")
+    }
+
     pub fn rule(&self) -> &str {
         self.text("/decision/rule")
     }
