@@ -5,5 +5,9 @@ use std::sync::Arc;
 use keyreeve::identity::{Caller, Identity, RequestFacts};
 
 fn misuse(identity: Arc<Identity>, facts: RequestFacts) -> Caller {
-    Caller { identity, facts }
+    Caller {
+        identity,
+        facts,
+        certificate_expires: None,
+    }
 }
