@@ -76,6 +76,9 @@ pub enum ServerError {
     LogFailed,
 }
 
+/// How long a start may go on after a signal to stop.
+const START_STOP: Duration = Duration::from_secs(10);
+
 /// Serves until SIGTERM or SIGINT, then drains. For the process as a whole: hardens it, and starts its log and its runtime.
 ///
 /// `ready` is told the address of gRPC once calls are taken.
@@ -108,11 +111,20 @@ async fn until_told(config: &Config, ready: impl FnOnce(SocketAddr)) -> Result<(
     let manager = Manager::from_environment();
     let mut signals = Signals::listen().map_err(ServerError::Runtime)?;
     let mut hangup = signals::hangup().map_err(ServerError::Runtime)?;
+    let mut start = std::pin::pin!(Server::start(config, Arc::new(SystemClock)));
     let server = tokio::select! {
-        started = Server::start(config, Arc::new(SystemClock)) => started?,
+        started = start.as_mut() => started?,
         signal = signals.terminate() => {
             tracing::info!(signal, "told to stop while starting");
-            return Ok(());
+            // Not dropped halfway: a login would go on in its thread, and the module's exit handlers crash a process that ends under it.
+            return match tokio::time::timeout(START_STOP, start).await {
+                Ok(Ok(server)) => {
+                    server.stop().await;
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(ServerError::TokenFailed("it does not answer while it is opened".into())),
+            };
         }
     };
     manager.ready();
@@ -255,6 +267,7 @@ impl Server {
         let serving = tokio::spawn(listener.serve(stopped));
         tracing::info!(
             address = %address,
+            local = %local_address,
             node = config.server.node_name(),
             version = env!("CARGO_PKG_VERSION"),
             "serving"

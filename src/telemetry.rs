@@ -66,6 +66,7 @@ pub const FIELDS: &[&str] = &[
     "location",
     // the process
     "address",
+    "local",
     "node",
     "cluster",
     "version",

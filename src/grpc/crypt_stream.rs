@@ -2,7 +2,9 @@
 //!
 //! One task, the connection's own, drives it: it takes messages while fewer than [`IN_FLIGHT`] are worked on, and otherwise leaves
 //! them to HTTP/2, whose window then holds the caller back. Each message asks for its own permit, so the log's queue is flow control, too.
-//! A message that fails answers with its error; the stream goes on. It ends when the caller has ended his side and all is answered.
+//! A message that fails answers with its error; the stream goes on. It ends when the caller has ended his side and all is answered;
+//! with `DRAINING` when the node stops or the connection is old: what is under way is answered first, what has arrived is refused;
+//! with `UNAUTHENTICATED` when the caller's certificate has expired or was revoked.
 
 use std::{
     pin::Pin,
@@ -16,7 +18,12 @@ use keyreeve_proto::v1::{self as proto, crypt_request::Request, crypt_response::
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::{convert::item_error, crypto_service::Calls};
+use super::{
+    convert::item_error,
+    crypto_service::Calls,
+    status::REQUEST_ID,
+    stream_life::{Ending, StreamLife, is_over},
+};
 use crate::{Error, Result, identity::Caller};
 
 /// Messages worked on at once.
@@ -29,7 +36,14 @@ const MESSAGE_WITHIN: Duration = Duration::from_secs(10);
 pub struct CryptStream {
     calls: Arc<Calls>,
     caller: Caller,
-    /// `None` once the caller has ended his side.
+    life: StreamLife,
+    /// `None` once the connection is to end.
+    ending: Option<Ending>,
+    /// Messages that may still be refused while the stream ends: somebody who sends on and on does not keep it open.
+    refusals_left: usize,
+    /// Said once, after the last answer.
+    last_words: Option<Error>,
+    /// `None` once nothing more is taken.
     incoming: Option<BoxedRequests>,
     in_flight: FuturesUnordered<BoxFuture<'static, proto::CryptResponse>>,
 }
@@ -37,14 +51,23 @@ pub struct CryptStream {
 type BoxedRequests = Pin<Box<dyn Stream<Item = Result<proto::CryptRequest, Status>> + Send>>;
 
 impl CryptStream {
-    pub(super) fn new(calls: Arc<Calls>, caller: Caller, incoming: Streaming<proto::CryptRequest>) -> Self {
-        Self::over(calls, caller, Box::pin(incoming))
+    pub(super) fn new(
+        calls: Arc<Calls>,
+        caller: Caller,
+        life: StreamLife,
+        incoming: Streaming<proto::CryptRequest>,
+    ) -> Self {
+        Self::over(calls, caller, life, Box::pin(incoming))
     }
 
-    fn over(calls: Arc<Calls>, caller: Caller, incoming: BoxedRequests) -> Self {
+    fn over(calls: Arc<Calls>, caller: Caller, life: StreamLife, incoming: BoxedRequests) -> Self {
         Self {
             calls,
             caller,
+            ending: Some(life.ending()),
+            life,
+            refusals_left: IN_FLIGHT,
+            last_words: None,
             incoming: Some(incoming),
             in_flight: FuturesUnordered::new(),
         }
@@ -52,10 +75,22 @@ impl CryptStream {
 
     /// Takes what has arrived, up to the limit. Errors: the stream is broken, or not of such messages.
     fn take_arrived(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
+        let ending = is_over(&mut self.ending, context);
         while self.in_flight.len() < IN_FLIGHT {
             let Some(incoming) = &mut self.incoming else { break };
             match incoming.as_mut().poll_next(context) {
+                Poll::Ready(Some(Ok(request))) if ending => {
+                    self.in_flight.push(Box::pin(refuse(request.tag)));
+                    self.refusals_left -= 1;
+                    if self.refusals_left == 0 {
+                        self.end(Error::Draining);
+                    }
+                }
                 Poll::Ready(Some(Ok(request))) => {
+                    if let Err(error) = self.life.check() {
+                        self.end(error);
+                        break;
+                    }
                     let caller = self.caller.for_message(MESSAGE_WITHIN);
                     let calls = self.calls.clone();
                     self.in_flight.push(Box::pin(answer(calls, caller, request)));
@@ -65,10 +100,22 @@ impl CryptStream {
                     return Err(broken);
                 }
                 Poll::Ready(None) => self.incoming = None,
+                Poll::Pending if ending => self.end(Error::Draining),
                 Poll::Pending => break,
             }
         }
         Ok(())
+    }
+
+    /// Takes nothing more; says why once all is answered.
+    fn end(&mut self, why: Error) {
+        self.incoming = None;
+        self.last_words = Some(why);
+    }
+
+    /// The status that ends the stream, with the id of its request.
+    fn said(&self, error: Error) -> Status {
+        REQUEST_ID.sync_scope(self.caller.facts().request_id.clone(), || Status::from(error))
     }
 }
 
@@ -85,9 +132,16 @@ impl Stream for CryptStream {
             Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
             // Nothing is under way, but the caller may still send: `take_arrived` has left word with his side.
             Poll::Ready(None) if self.incoming.is_some() => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(self.last_words.take().map(|error| Err(self.said(error)))),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+async fn refuse(tag: u64) -> proto::CryptResponse {
+    proto::CryptResponse {
+        tag,
+        response: Some(Response::Error(item_error(&Error::Draining))),
     }
 }
 
@@ -133,6 +187,8 @@ async fn work(calls: &Calls, caller: &Caller, request: Option<Request>) -> Resul
 mod tests {
     use std::collections::BTreeSet;
 
+    use tokio::sync::watch;
+
     use super::*;
     use crate::operations::testing::{Site, app};
 
@@ -154,8 +210,97 @@ mod tests {
         site: &Site,
         requests: impl Stream<Item = Result<proto::CryptRequest, Status>> + Send + 'static,
     ) -> CryptStream {
+        stream_with(site, StreamLife::endless(), requests)
+    }
+
+    fn stream_with(
+        site: &Site,
+        life: StreamLife,
+        requests: impl Stream<Item = Result<proto::CryptRequest, Status>> + Send + 'static,
+    ) -> CryptStream {
         let calls = Calls::new(site.gate.clone(), site.operations.clone());
-        CryptStream::over(Arc::new(calls), app(), Box::pin(requests))
+        CryptStream::over(Arc::new(calls), app(), life, Box::pin(requests))
+    }
+
+    fn error_of(answer: Result<proto::CryptResponse, Status>) -> Option<String> {
+        match answer.ok().unwrap().response {
+            Some(Response::Error(error)) => Some(error.reason),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ending_stream_answers_what_is_under_way_refuses_what_has_arrived_and_says_why() {
+        let site = Site::new().await;
+        let (end, ending) = watch::channel(false);
+        // Two messages, then one that arrives after the end was told; the caller would keep the stream open for ever.
+        let told = tokio_stream::once(3_u64).map(move |tag| {
+            end.send(true).unwrap();
+            encrypt(tag, ORDERS)
+        });
+        let first = tokio_stream::iter((1..=2).map(|tag| encrypt(tag, ORDERS)));
+        let late = tokio_stream::iter((4..=5).map(|tag| encrypt(tag, ORDERS)));
+        let requests = first.chain(told).chain(late).chain(tokio_stream::pending());
+        let mut answers = stream_with(&site, StreamLife::new(ending, || Ok(())), requests);
+        // All five are read before the end is looked at; then one poll sees the end.
+        let mut reasons = Vec::new();
+        let last = loop {
+            match answers.next().await.expect("a last word") {
+                Ok(answer) => reasons.push(error_of(Ok(answer))),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(reasons, vec![None; 5]);
+        assert_eq!(last.code(), tonic::Code::Unavailable);
+        assert!(answers.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn somebody_who_sends_on_and_on_does_not_keep_an_ending_stream_open() {
+        let site = Site::new().await;
+        let (end, ending) = watch::channel(true);
+        // Not `tokio_stream::iter`, which says now and then that nothing has arrived.
+        let requests = futures_util::stream::iter((0..).map(|tag| encrypt(tag, ORDERS)));
+        let answers: Vec<_> = stream_with(&site, StreamLife::new(ending, || Ok(())), requests)
+            .collect()
+            .await;
+        drop(end);
+        let (last, refused) = answers.split_last().unwrap();
+        assert_eq!(last.as_ref().err().unwrap().code(), tonic::Code::Unavailable);
+        assert_eq!(refused.len(), IN_FLIGHT);
+        for answer in refused {
+            assert_eq!(error_of(answer.clone()).as_deref(), Some("DRAINING"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_stream_is_woken_to_end() {
+        let site = Site::new().await;
+        let (end, ending) = watch::channel(false);
+        let mut answers = stream_with(&site, StreamLife::new(ending, || Ok(())), tokio_stream::pending());
+        let mut next = std::pin::pin!(answers.next());
+        let pending = std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context).is_pending()));
+        assert!(pending.await);
+        end.send(true).unwrap();
+        assert_eq!(next.await.unwrap().err().unwrap().code(), tonic::Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_no_longer_good_ends_the_stream_at_the_next_message() {
+        let site = Site::new().await;
+        let good = std::sync::atomic::AtomicBool::new(true);
+        let (_end, ending) = watch::channel(false);
+        let life = StreamLife::new(ending, move || {
+            match good.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(Error::Unauthenticated("the client certificate is revoked")),
+            }
+        });
+        let requests = tokio_stream::iter((1..=3).map(|tag| encrypt(tag, ORDERS)));
+        let answers: Vec<_> = stream_with(&site, life, requests).collect().await;
+        assert_eq!(answers.len(), 2);
+        assert_eq!(error_of(answers[0].clone()), None);
+        assert_eq!(answers[1].as_ref().err().unwrap().code(), tonic::Code::Unauthenticated);
     }
 
     #[tokio::test]

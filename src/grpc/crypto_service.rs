@@ -5,9 +5,9 @@ use std::sync::Arc;
 use keyreeve_proto::v1::{self as proto, crypto_service_server};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller::take_caller, crypt_stream::CryptStream};
+use super::{caller::take_caller, crypt_stream::CryptStream, stream_life::StreamLife};
 use crate::{
-    Result,
+    Error, Result,
     identity::Caller,
     operations::{
         BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, Decrypt, Encrypt, GenerateDataKey,
@@ -251,8 +251,14 @@ impl crypto_service_server::CryptoService for CryptoService {
         Ok(Response::new(recorded.into()))
     }
 
-    async fn crypt(&self, request: Request<Streaming<proto::CryptRequest>>) -> Result<Response<CryptStream>, Status> {
+    async fn crypt(
+        &self,
+        mut request: Request<Streaming<proto::CryptRequest>>,
+    ) -> Result<Response<CryptStream>, Status> {
+        let life = request.extensions_mut().remove::<StreamLife>();
+        let life = life.ok_or(Error::Unauthenticated("the connection has no client identity"))?;
         let (caller, incoming) = take_caller(request)?;
-        Ok(Response::new(CryptStream::new(self.calls.clone(), caller, incoming)))
+        let stream = CryptStream::new(self.calls.clone(), caller, life, incoming);
+        Ok(Response::new(stream))
     }
 }

@@ -20,6 +20,7 @@ use std::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
+use tokio::sync::watch;
 use tonic::{Code, Status, body::Body};
 use tracing::Instrument as _;
 
@@ -28,6 +29,7 @@ use super::{
     limits::{InFlight, Seat},
     meters::{Meters, UnderWay},
     status,
+    stream_life::{Ending, StreamLife, is_over},
 };
 use crate::{
     Error, Result,
@@ -67,7 +69,12 @@ pub(super) struct Connection {
     pub peer: Peer,
     pub seat: Seat,
     pub address: Arc<str>,
+    /// Turns true when the connection is to end.
+    pub ending: watch::Receiver<bool>,
 }
+
+/// How long a stream that does not know how to end goes on, so that a watcher of health still hears that the node is not ready.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl<D: Dispatch> Front<D> {
     /// `descriptors`: encoded descriptor sets of what `dispatch` serves.
@@ -90,7 +97,7 @@ impl<D: Dispatch> Front<D> {
         }
     }
 
-    pub(super) async fn serve(&self, connection: &Connection, mut request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn serve(&self, connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let mut call = self.meters.of(request.uri().path()).begin(started);
         let (request_id, header) = self.ids.of(request.headers());
@@ -114,6 +121,9 @@ impl<D: Dispatch> Front<D> {
                     caller = caller.identity().actor.id.as_str(),
                 );
                 request.extensions_mut().insert(caller);
+                if streams {
+                    request.extensions_mut().insert(self.life_of(connection));
+                }
                 let work = self.within(deadline, request).instrument(span);
                 (status::REQUEST_ID.scope(request_id.clone(), work).await, Some(place))
             }
@@ -125,11 +135,21 @@ impl<D: Dispatch> Front<D> {
         let headers = response.headers_mut();
         headers.insert(headers::REQUEST_ID, header);
         if streams && !headers.contains_key(Status::GRPC_STATUS) {
+            let ending = (!ends_by_itself(&call.method().path)).then(|| {
+                let ending = self.life_of(connection).ending();
+                let ending = async {
+                    ending.await;
+                    tokio::time::sleep(LAST_WORDS).await;
+                };
+                Box::pin(ending) as Ending
+            });
             return response.map(|body| {
                 Body::new(Streamed {
                     body,
                     call,
                     request_id,
+                    ending,
+                    ended: false,
                     _place: place,
                 })
             });
@@ -138,6 +158,13 @@ impl<D: Dispatch> Front<D> {
         let code = status::dress(headers, &request_id, path);
         call.end(code);
         response
+    }
+
+    fn life_of(&self, connection: &Arc<Connection>) -> StreamLife {
+        let (connection_, revocations, clock) = (connection.clone(), self.revocations.clone(), self.clock.clone());
+        StreamLife::new(connection.ending.clone(), move || {
+            Caller::check_peer(&connection_.peer, &revocations, &*clock)
+        })
     }
 
     fn admit(
@@ -197,12 +224,35 @@ fn not_grpc() -> Response<Body> {
     response
 }
 
-/// The body of a streaming call: holds the call's places until it ends, and sees its trailers.
+/// Our own streams answer what is under way before they end; of tonic's (health, reflection) nobody has told the end.
+fn ends_by_itself(path: &str) -> bool {
+    path.starts_with("/keyreeve.")
+}
+
+/// The body of a streaming call: holds the call's places until it ends, sees its trailers, and ends it when it must.
 struct Streamed {
     body: Body,
     call: UnderWay,
     request_id: Arc<str>,
+    /// Of a stream that does not end by itself.
+    ending: Option<Ending>,
+    ended: bool,
     _place: Option<InFlight>,
+}
+
+impl Streamed {
+    /// The last frame: an error in trailers.
+    fn end(&mut self, error: Error) -> Poll<Option<std::result::Result<Frame<bytes::Bytes>, Status>>> {
+        self.ended = true;
+        self.body = Body::empty();
+        let status = status::REQUEST_ID.sync_scope(self.request_id.clone(), || Status::from(error));
+        let mut trailers = HeaderMap::new();
+        if status.add_header(&mut trailers).is_err() {
+            return Poll::Ready(Some(Err(status)));
+        }
+        self.call.end(status.code());
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
 }
 
 impl HttpBody for Streamed {
@@ -214,8 +264,18 @@ impl HttpBody for Streamed {
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Self::Data>, Status>>> {
         let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
-        Poll::Ready(match frame {
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if this.ending.is_some() && is_over(&mut this.ending, context) {
+            return this.end(Error::Draining);
+        }
+        // A panic in here would take the connection with it, and every other call on it.
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(context)));
+        let Ok(polled) = polled else {
+            return this.end(Error::internal(Panicked));
+        };
+        Poll::Ready(match ready!(polled) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     this.call.end(status::dress(trailers, &this.request_id, ""));
@@ -227,7 +287,7 @@ impl HttpBody for Streamed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {

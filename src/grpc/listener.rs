@@ -54,6 +54,15 @@ enum Refused {
 }
 
 impl Refused {
+    const ALL: [Self; 6] = [
+        Self::TooMany,
+        Self::TooManyHandshakes,
+        Self::TooManyOfCaller,
+        Self::HandshakeTimeout,
+        Self::Handshake,
+        Self::Certificate,
+    ];
+
     const fn reason(self) -> &'static str {
         match self {
             Self::TooMany => "connections",
@@ -80,6 +89,9 @@ impl<D: Dispatch> Listener<D> {
             "keyreeve_connections_refused_total",
             "connections that ended before a call, by reason"
         );
+        for refused in Refused::ALL {
+            metrics::counter!("keyreeve_connections_refused_total", "reason" => refused.reason()).increment(0);
+        }
         metrics::describe_gauge!("keyreeve_connections", "connections of authenticated callers");
         Ok(Self {
             listener,
@@ -183,10 +195,12 @@ impl<D: Dispatch> Shared<D> {
         mut stop: watch::Receiver<bool>,
     ) {
         let _open = Open::new();
+        let (ends, ending) = watch::channel(false);
         let connection = Arc::new(Connection {
             peer,
             seat,
             address: address.to_string().into(),
+            ending,
         });
         let service = service_fn(|request| {
             let (shared, connection) = (self.clone(), connection.clone());
@@ -200,7 +214,9 @@ impl<D: Dispatch> Shared<D> {
             () = told(&mut stop) => None,
             () = tokio::time::sleep(with_jitter(self.max_age)) => Some(self.grace),
         };
+        // GOAWAY is for new calls only; open streams are told apart from it.
         http.as_mut().graceful_shutdown();
+        let _ = ends.send(true);
         let _ = match grace {
             None => Ok(http.await),
             Some(grace) => timeout(grace, http).await,

@@ -15,6 +15,7 @@ pub mod listener;
 mod meters;
 mod services;
 pub mod status;
+mod stream_life;
 mod system_service;
 pub mod tls;
 

@@ -49,6 +49,15 @@ pub struct Tls {
 
 impl Tls {
     pub fn load(config: &TlsConfig) -> Result<Arc<Self>, TlsError> {
+        metrics::describe_gauge!(
+            "keyreeve_tls_certificate_not_after_seconds",
+            "end of the service's certificate, Unix time"
+        );
+        metrics::describe_counter!(
+            "keyreeve_tls_reload_failures_total",
+            "TLS files that changed and could not be used"
+        );
+        metrics::counter!("keyreeve_tls_reload_failures_total").increment(0);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = ClientVerifier::load(bundles(config)?, provider.clone())?;
         let revocations = match &config.revocations {

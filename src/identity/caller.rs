@@ -52,6 +52,16 @@ impl Caller {
     /// The workload at the other end of the connection. Its certificate was checked at the handshake; time and revocation are
     /// checked again here, for each request. Errors: `Unauthenticated`.
     pub fn from_peer(peer: &Peer, facts: RequestFacts, revocations: &Revocations, clock: &dyn Clock) -> Result<Self> {
+        Self::check_peer(peer, revocations, clock)?;
+        Ok(Self {
+            identity: peer.identity.clone(),
+            facts,
+            certificate_expires: Some(peer.not_after()),
+        })
+    }
+
+    /// The part of [`Self::from_peer`] that changes while a connection lives; a stream asks it again for each message.
+    pub fn check_peer(peer: &Peer, revocations: &Revocations, clock: &dyn Clock) -> Result<()> {
         let now = clock.now().unix_ms().div_euclid(1000);
         if now < peer.not_before {
             return Err(Error::Unauthenticated("the client certificate is not valid yet"));
@@ -64,11 +74,7 @@ impl Caller {
         if revocations.covers(peer) {
             return Err(Error::Unauthenticated("the client certificate is revoked"));
         }
-        Ok(Self {
-            identity: peer.identity.clone(),
-            facts,
-            certificate_expires: Some(peer.not_after()),
-        })
+        Ok(())
     }
 
     /// A workload without a connection, for unit tests of what stands above.

@@ -377,6 +377,29 @@ async fn an_oversized_message_is_refused_with_code_and_details() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_message_are_the_callers_fault_and_said_so() {
+    let server = Server::start().await;
+    let mut channel = server.raw().await;
+    // A frame of two bytes whose wire type, 7, does not exist.
+    let frame: &[u8] = &[0, 0, 0, 0, 2, 0x0f, 0];
+    let request = http::Request::post("http://localhost/keyreeve.v1.SystemService/WhoAmI")
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(axum::body::Body::from(frame)))
+        .unwrap();
+    std::future::poll_fn(|context| {
+        tower::Service::<http::Request<tonic::body::Body>>::poll_ready(&mut channel, context)
+    })
+    .await
+    .unwrap();
+    let response = tower::Service::call(&mut channel, request).await.unwrap();
+    let status = Status::from_header_map(response.headers()).expect("trailers only");
+    assert_eq!(
+        (status.code(), &*reason(&status)),
+        (Code::InvalidArgument, "MALFORMED_MESSAGE")
+    );
+}
+
+#[tokio::test]
 async fn oversized_headers_are_refused() {
     let server = Server::start().await;
     let mut client = server.api().await;
