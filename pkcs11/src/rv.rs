@@ -83,6 +83,22 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Self; 13] = [
+        Self::Caller,
+        Self::Ambiguous,
+        Self::Session,
+        Self::Login,
+        Self::Handle,
+        Self::Token,
+        Self::Library,
+        Self::Capacity,
+        Self::Pin,
+        Self::Policy,
+        Self::Hang,
+        Self::Crash,
+        Self::WrongAnswer,
+    ];
+
     /// `E1` … `E13`: the label used in metrics and messages.
     pub fn name(self) -> &'static str {
         match self {

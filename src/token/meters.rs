@@ -15,6 +15,7 @@ pub(super) struct Meters {
 impl Meters {
     /// Looked up once: a lookup costs more than what is measured. The recorder must be installed before.
     pub fn new(thread: usize) -> Self {
+        describe();
         let session = thread.to_string();
         Self {
             queue_depth: gauge!("keyreeve_token_queue_items"),
@@ -29,5 +30,34 @@ impl Meters {
     /// Failed calls only, so a lookup each time does no harm.
     pub fn failed(class: Class) {
         counter!("keyreeve_token_failures_total", "class" => class.name()).increment(1);
+    }
+}
+
+fn describe() {
+    metrics::describe_gauge!("keyreeve_token_queue_items", "items that wait for a session");
+    metrics::describe_histogram!(
+        "keyreeve_token_queue_wait_seconds",
+        "time a job waited, by the session that took it"
+    );
+    metrics::describe_histogram!("keyreeve_token_seconds", "time of one job in the token, by session");
+    metrics::describe_counter!(
+        "keyreeve_token_expired_total",
+        "jobs dropped because their deadline had passed"
+    );
+    metrics::describe_counter!(
+        "keyreeve_token_handle_cache_hits_total",
+        "jobs whose key was unwrapped already"
+    );
+    metrics::describe_counter!(
+        "keyreeve_token_handle_cache_misses_total",
+        "jobs whose key had to be unwrapped"
+    );
+    metrics::describe_counter!(
+        "keyreeve_token_failures_total",
+        "calls that failed, by class of the return code"
+    );
+    // From the start, so that the first failure is an increase and not the birth of a series.
+    for class in Class::ALL {
+        counter!("keyreeve_token_failures_total", "class" => class.name()).increment(0);
     }
 }

@@ -66,6 +66,11 @@ impl Client {
         Ok(Self { channel })
     }
 
+    /// For services beside ours.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub fn crypto(&self) -> CryptoServiceClient<Channel> {
         CryptoServiceClient::new(self.channel.clone())
             .max_decoding_message_size(usize::MAX)
