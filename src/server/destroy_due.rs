@@ -65,3 +65,51 @@ fn failed(error: &Error, key: Option<&KeyName>) {
         "cannot destroy what is due; tried again in a minute"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        keys::{DestroyKey, Reason, RequestId},
+        model::KeyState,
+        operations::testing::Site,
+    };
+
+    const DAY_MS: i64 = 86_400_000;
+    const DUE: &str = "dev/shop/orders";
+    const LATER: &str = "dev/shop/invoices";
+
+    async fn schedule(site: &Site, key: &str, days: u32) {
+        let key: KeyName = key.parse().unwrap();
+        let permit = site.permit::<action::DestroyKey>(&key).await.unwrap();
+        let (reason, id) = (Reason::default(), RequestId::default());
+        let request = DestroyKey::new(key, None, days, reason, id).unwrap();
+        site.keys.destroy_key(permit, request).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_destroyed_and_recorded_and_nothing_else_is() {
+        let site = Site::new().await;
+        site.create_key(LATER).await.unwrap();
+        schedule(&site, DUE, 7).await;
+        schedule(&site, LATER, 8).await;
+
+        site.place.clock.advance_ms(7 * DAY_MS - 1);
+        destroy_due(&site.keys, &site.gate).await;
+        assert_eq!(
+            site.key(DUE).await.state(),
+            KeyState::PendingDestruction,
+            "1 ms too early"
+        );
+
+        site.place.clock.advance_ms(1);
+        destroy_due(&site.keys, &site.gate).await;
+        assert_eq!(site.key(DUE).await.state(), KeyState::Destroyed);
+        assert_eq!(site.key(LATER).await.state(), KeyState::PendingDestruction);
+        assert_eq!(site.last_record().actor.id, ERASE_JOB);
+        let records = site.record_count();
+
+        destroy_due(&site.keys, &site.gate).await;
+        assert_eq!(site.record_count(), records, "once is enough");
+    }
+}
