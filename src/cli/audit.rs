@@ -34,7 +34,7 @@ pub enum Audit {
 Example:
   keyreeve audit search --operation Decrypt --result refused --from 2026-11-23
   keyreeve audit search --object dev/shop/orders --identity spiffe://keyreeve.dev/app -o json")]
-    Search(Search),
+    Search(Box<Search>),
     /// Checks that nothing was edited, deleted, inserted or swapped
     #[command(after_help = "\
 Example:
@@ -53,7 +53,7 @@ pub struct Source {
     /// The directory of the log (it holds one directory for each epoch), instead of that of the configuration file
     #[arg(long, value_name = "DIRECTORY")]
     log: Option<PathBuf>,
-    /// Which epoch; without it, the newest
+    /// Which epoch; without it, all (tail: the newest)
     #[arg(long)]
     epoch: Option<u64>,
 }
@@ -83,21 +83,43 @@ pub struct Search {
     /// Environment, team or key, as in dev/shop: the thing itself and all below it
     #[arg(long)]
     object: Option<String>,
+    /// Id of a key, as `keys show` tells it: finds it whatever it was called
+    #[arg(long, value_name = "UUID")]
+    key_id: Option<String>,
     /// Request id, as an error shows it
     #[arg(long)]
     request: Option<String>,
-    /// success, refused, error or aborted
-    #[arg(long)]
+    #[arg(long, value_parser = ["success", "refused", "error", "aborted"])]
     result: Option<String>,
     /// Reason of an error, as in DECRYPT_FAILED
     #[arg(long)]
     reason: Option<String>,
+    /// First 16 bytes of an envelope's commitment in hex, as `ct` of a record shows them: every use of one ciphertext
+    #[arg(long, value_name = "HEX")]
+    ciphertext: Option<String>,
     /// Not before this time (UTC, RFC 3339 or the beginning of it)
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<String>,
     /// Before this time
-    #[arg(long)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<String>,
+}
+
+/// A time as records show it, or the beginning of one. Anything else would silently find nothing, or everything.
+fn time(text: &str) -> Result<String, String> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00.000Z";
+    let fits = |(at, byte): (usize, u8)| match SHAPE.get(at) {
+        Some(b'0') => byte.is_ascii_digit(),
+        // A time without fractions of a second.
+        Some(b'.') => matches!(byte, b'.' | b'Z'),
+        Some(wanted) => byte == *wanted,
+        None => false,
+    };
+    if text.len() >= 4 && text.bytes().enumerate().all(fits) {
+        // `…:05Z` would sort behind `…:05.123Z`.
+        return Ok(text.trim_end_matches('Z').to_owned());
+    }
+    Err("write it in UTC as 2026-11-23T08:15:00Z, or the beginning of that, as 2026-11-23".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +152,18 @@ impl Source {
             None => newest(&log)?,
         };
         Ok(audit::epoch_directory(&log, epoch))
+    }
+
+    /// The epochs asked for, oldest first: the one named, or all. Never empty.
+    fn directories(&self) -> Result<Vec<(u64, PathBuf)>, Failure> {
+        let newest = self.directory()?;
+        if let Some(epoch) = self.epoch {
+            return Ok(vec![(epoch, newest)]);
+        }
+        let log = newest.parent().map(Path::to_owned).unwrap_or_default();
+        let epochs = audit::epochs(&log).map_err(causes)?;
+        let place = |epoch| (epoch, audit::epoch_directory(&log, epoch));
+        Ok(epochs.into_iter().map(place).collect())
     }
 }
 
@@ -168,26 +202,30 @@ fn follow(format: Format, reader: &mut LogReader) -> Outcome {
 
 impl Search {
     fn run(self, format: Format) -> Outcome {
+        let directories = self.source.directories()?;
         let query = Query {
             operation: self.operation,
             identity: self.identity,
             object: self.object.map(|object| full(&object)),
-            key_id: None,
+            key_id: self.key_id.map(|id| id.to_ascii_lowercase()),
             request_id: self.request,
             result: self.result,
             reason: self.reason,
-            ciphertext: None,
+            ciphertext: self.ciphertext.map(|hex| hex.to_ascii_lowercase()),
             from: self.from,
             until: self.until,
         };
-        let (mut outcome, mut found) = (Ok(()), 0_u64);
-        let read = audit::search(&self.source.directory()?, &query, |stored| {
-            found += 1;
-            outcome = show(format, &stored);
-            outcome.is_ok()
-        })
-        .map_err(causes)?;
-        outcome?;
+        let (mut found, mut read) = (0_u64, 0);
+        for (_, directory) in directories {
+            let mut outcome = Ok(());
+            read += audit::search(&directory, &query, |stored| {
+                found += 1;
+                outcome = show(format, &stored);
+                outcome.is_ok()
+            })
+            .map_err(causes)?;
+            outcome?;
+        }
         output::note(&format!("{found} of {read} records"));
         Ok(())
     }
@@ -241,7 +279,57 @@ struct Verified {
     segments: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
+    /// The epochs before, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    older: Vec<Older>,
     store: StoreVerified,
+}
+
+#[derive(Serialize)]
+struct Older {
+    epoch: u64,
+    records: u64,
+    root: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    /// The fault is the one that the next epoch's first record speaks of.
+    known: bool,
+}
+
+impl Older {
+    /// `next`: the epoch that followed, whose first record says how this one ended.
+    fn of(epoch: u64, directory: &Path, next: &Path) -> Result<Self, Failure> {
+        let report = audit::verify(directory).map_err(|error| Failure::file("read", directory, &error))?;
+        let root = HEXLOWER.encode(&report.root);
+        let mut fault = report.finding.as_ref().map(ToString::to_string);
+        let ended = format!("previous={epoch} records={} root={root} ", report.records);
+        let opening = LogReader::open(next).and_then(|mut reader| reader.advance());
+        let opening = opening.ok().flatten();
+        let said = opening
+            .as_ref()
+            .and_then(|stored| stored.record().ok())
+            .filter(|record| record.op == audit::EPOCH)
+            .map(|record| record.object.to_string())
+            .unwrap_or_default();
+        let as_said = said.contains(&ended);
+        let known = as_said && said.contains("state=damaged");
+        if fault.is_none() && !as_said {
+            fault = Some(format!(
+                "it ends otherwise than the first record of the next epoch says: {said}"
+            ));
+        }
+        Ok(Self {
+            epoch,
+            records: report.records,
+            root,
+            known: known && fault.is_some(),
+            fault,
+        })
+    }
+
+    fn is_well(&self) -> bool {
+        self.fault.is_none() || self.known
+    }
 }
 
 #[derive(Serialize)]
@@ -254,6 +342,10 @@ struct StoreVerified {
 
 impl Verify {
     fn run(self, format: Format) -> Outcome {
+        let directories = self.source.directories()?;
+        let pairs = directories.iter().zip(directories.iter().skip(1));
+        let older = pairs.map(|((epoch, directory), (_, next))| Older::of(*epoch, directory, next));
+        let older = older.collect::<Result<Vec<_>, _>>()?;
         let directory = self.source.directory()?;
         let report = audit::verify(&directory).map_err(|error| Failure::file("read", &directory, &error))?;
         let mut store = StoreVerified {
@@ -269,7 +361,7 @@ impl Verify {
             found?;
         }
         let view = Verified {
-            intact: report.finding.is_none() && store.faults.is_empty(),
+            intact: report.finding.is_none() && store.faults.is_empty() && older.iter().all(Older::is_well),
             log: report.log,
             records: report.records,
             root: HEXLOWER.encode(&report.root),
@@ -277,6 +369,7 @@ impl Verify {
             last_time: report.last_time,
             segments: report.segments,
             fault: report.finding.as_ref().map(ToString::to_string),
+            older,
             store,
         };
         output::print(format, &view)?;
@@ -322,6 +415,17 @@ impl Shown for Verified {
             )
             .fact("merkle root", &self.root)
             .fact("fault", self.fault.as_deref().unwrap_or("none found"));
+        for older in &self.older {
+            let fault = match (&older.fault, older.known) {
+                (None, _) => "none found".to_owned(),
+                (Some(fault), true) => format!("{fault} (known when the next epoch was opened)"),
+                (Some(fault), false) => fault.clone(),
+            };
+            table.fact(
+                "older epoch",
+                format!("{}: {} records intact, fault: {fault}", older.epoch, older.records),
+            );
+        }
         if self.store.checked {
             let faults = match self.store.faults.len() {
                 0 => "no fault".to_owned(),
@@ -343,7 +447,7 @@ impl Shown for Verified {
 
 #[cfg(test)]
 mod tests {
-    use super::full;
+    use super::{full, time};
 
     #[test]
     fn short_names_are_written_out() {
@@ -351,5 +455,27 @@ mod tests {
         assert_eq!(full("dev/shop/orders"), "envs/dev/teams/shop/keys/orders");
         assert_eq!(full("envs/dev/teams/shop"), "envs/dev/teams/shop");
         assert_eq!(full("system"), "system");
+    }
+
+    #[test]
+    fn times_are_times_or_the_beginning_of_one() {
+        for (text, taken) in [
+            ("2026", "2026"),
+            ("2026-11-23", "2026-11-23"),
+            ("2026-11-23T08:15", "2026-11-23T08:15"),
+            ("2026-11-23T08:15:00Z", "2026-11-23T08:15:00"),
+            ("2026-11-23T08:15:00.123Z", "2026-11-23T08:15:00.123"),
+        ] {
+            assert_eq!(time(text).as_deref(), Ok(taken));
+        }
+        for text in [
+            "",
+            "yesterday",
+            "23.11.2026",
+            "2026-11-23 08:15",
+            "2026-11-23T08:15+01:00",
+        ] {
+            assert!(time(text).is_err(), "{text}");
+        }
     }
 }
