@@ -3,7 +3,10 @@
 //! All are token objects with EXTRACTABLE=0 from birth: the KEK reads LOCAL, ALWAYS_SENSITIVE and NEVER_EXTRACTABLE. Such a group
 //! can never grow, and what it protects is lost with its token.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm},
+};
 use data_encoding::HEXLOWER;
 use keyreeve_envelope::KekId;
 use keyreeve_pkcs11::{
@@ -18,6 +21,8 @@ use super::manifest::{Checks, Epoch, Manifest, Member};
 const FIRST_EPOCH: u32 = 1;
 /// What CANARY is asked.
 const CANARY_QUESTION: &[u8] = b"canary.v1";
+/// What AUDIT signs at every start. No checkpoint (three lines of text) and no statement (label, zero byte, 32 bytes) looks like it.
+const AUDIT_QUESTION: &[u8] = b"auditcheck.v1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
@@ -100,7 +105,8 @@ impl RootKeys {
         let point = session
             .bytes(public, Attribute::EC_POINT)?
             .ok_or(RootKeyError::NoPublicKey)?;
-        let audit_spki = spki(curve, &point).ok_or(RootKeyError::NoPublicKey)?;
+        let audit_spki = HEXLOWER.encode(&spki(curve, &point).ok_or(RootKeyError::NoPublicKey)?);
+        audit_pair(session, &group, &audit_spki)?;
 
         let keys = Self::find(session, &group, &kek_id, FIRST_EPOCH)?;
         Ok(Manifest {
@@ -110,7 +116,7 @@ impl RootKeys {
             prev: "0".repeat(64),
             members: vec![Member {
                 canary: HEXLOWER.encode(&keys.canary_answer(session)?),
-                audit_spki: HEXLOWER.encode(&audit_spki),
+                audit_spki,
                 ..member
             }],
             recovery: vec![],
@@ -152,6 +158,7 @@ impl RootKeys {
                 return Err(RootKeyError::WrongAnswer(name));
             }
         }
+        audit_pair(session, &group, &member.audit_spki)?;
         Ok(keys)
     }
 
@@ -165,10 +172,10 @@ impl RootKeys {
         Ok(Self {
             kek_id: KekId::from_bytes(*kek_id),
             epoch,
-            kek: only(session, presets::KEK_LABEL, &epoch_id)?,
-            bind: only(session, presets::BIND_LABEL, &epoch_id)?,
-            svc: only(session, presets::SVC_LABEL, group)?,
-            canary: only(session, presets::CANARY_LABEL, group)?,
+            kek: only(session, ObjectClass::SecretKey, presets::KEK_LABEL, &epoch_id)?,
+            bind: only(session, ObjectClass::SecretKey, presets::BIND_LABEL, &epoch_id)?,
+            svc: only(session, ObjectClass::SecretKey, presets::SVC_LABEL, group)?,
+            canary: only(session, ObjectClass::SecretKey, presets::CANARY_LABEL, group)?,
         })
     }
 
@@ -213,8 +220,32 @@ fn epoch_id(kek_id: &[u8; 16], epoch: u32) -> [u8; 20] {
     id
 }
 
-fn only(session: &Session, label: &'static str, id: &[u8]) -> Result<ObjectHandle, RootKeyError> {
-    let template = Template::new().class(ObjectClass::SecretKey).label(label).id(id);
+/// The AUDIT pair is there once, its public half is `pinned` (SPKI, hex), and the private half signs for it. Verified on the host.
+fn audit_pair(session: &Session, group: &[u8; 16], pinned: &str) -> Result<(), RootKeyError> {
+    let public = only(session, ObjectClass::PublicKey, presets::AUDIT_LABEL, group)?;
+    let private = only(session, ObjectClass::PrivateKey, presets::AUDIT_LABEL, group)?;
+    let point = session
+        .bytes(public, Attribute::EC_POINT)?
+        .ok_or(RootKeyError::NoPublicKey)?;
+    let is_pinned = |curve: &Curve| spki(*curve, &point).is_some_and(|spki| HEXLOWER.encode(&spki) == pinned);
+    let curve = [Curve::Ed25519, Curve::P256].into_iter().find(is_pinned);
+    let curve = curve.ok_or(RootKeyError::WrongAnswer("AUDIT"))?;
+    let digest = digest(&SHA256, AUDIT_QUESTION);
+    // Either kind of signature has 64 bytes. The point is the end of its own encoding: 32 bytes, or 65 uncompressed.
+    let (signed, algorithm, point_len): (&[u8], &dyn VerificationAlgorithm, usize) = match curve {
+        Curve::Ed25519 => (AUDIT_QUESTION, &ED25519, 32),
+        Curve::P256 => (digest.as_ref(), &ECDSA_P256_SHA256_FIXED, 65),
+    };
+    let mut signature = [0; 64];
+    let length = session.sign_into(curve.signing(), private, signed, &mut signature)?;
+    let point = &point[point.len() - point_len..];
+    UnparsedPublicKey::new(algorithm, point)
+        .verify(AUDIT_QUESTION, &signature[..length])
+        .map_err(|_| RootKeyError::WrongAnswer("AUDIT"))
+}
+
+fn only(session: &Session, class: ObjectClass, label: &'static str, id: &[u8]) -> Result<ObjectHandle, RootKeyError> {
+    let template = Template::new().class(class).label(label).id(id);
     match session.find(&template, 2)?.as_slice() {
         [key] => Ok(*key),
         [] => Err(RootKeyError::Missing(label)),

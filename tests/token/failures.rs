@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use keyreeve::token::{Host, Latch, OpenError, init};
+use keyreeve::token::{Host, Latch, OpenError, TokenConfig, init};
 use keyreeve_pkcs11::{
-    Access, Mechanism, Module, Selector, Session,
+    Access, Mechanism, Module, Selector, Session, Template,
     presets::{self, Life},
 };
 
@@ -21,6 +21,8 @@ contract! {
     a_manifest_of_another_token_is_refused => other_token;
     a_changed_manifest_is_refused => changed_manifest;
     a_doubled_root_key_latches_the_token => doubled_key;
+    a_doubled_audit_key_latches_the_token => doubled_audit;
+    an_audit_pair_that_is_not_the_manifests_latches_the_token => other_audit;
     a_hung_call_latches_the_token => hung_call;
     a_lost_login_is_cured_without_the_caller_noticing => lost_login;
     a_missing_module_and_a_wrong_label_say_what_to_do => bad_configuration;
@@ -112,6 +114,42 @@ fn doubled_key(test: &TestModule) {
     assert!(error.to_string().contains("svc.v1"), "{error}");
     let error = start(test, config).err().expect("latched");
     assert!(matches!(error, OpenError::Latched { .. }), "{error}");
+}
+
+fn doubled_audit(test: &TestModule) {
+    let config = initialised(test);
+    make_audit_pair(test, &config, false);
+    let error = start(test, config.clone()).err().expect("there are two");
+    assert!(error.to_string().contains("audit.v1"), "{error}");
+    let error = start(test, config).err().expect("latched");
+    assert!(matches!(error, OpenError::Latched { .. }), "{error}");
+}
+
+fn other_audit(test: &TestModule) {
+    let config = initialised(test);
+    make_audit_pair(test, &config, true);
+    let error = start(test, config).err().expect("it is not the pair of the manifest");
+    assert!(error.to_string().contains("AUDIT"), "{error}");
+    assert_eq!(Latch::of(&data(test), &serial(test)).read().unwrap().class, "E13");
+}
+
+/// Makes a pair with the label and id of AUDIT beside the right one, or in its place.
+fn make_audit_pair(test: &TestModule, config: &TokenConfig, replace: bool) {
+    let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
+    let module = Arc::new(Module::load(&test.path).unwrap());
+    let session = open(&module);
+    if replace {
+        for object in session.find(&Template::new().label(presets::AUDIT_LABEL), 3).unwrap() {
+            session.destroy(object).unwrap();
+        }
+    }
+    let curve = presets::Curve::P256;
+    let (public, private) = presets::audit(Life::Token, &manifest.group_id().unwrap(), curve);
+    session
+        .generate_pair(curve.pair_generation(), &public, &private)
+        .unwrap();
+    drop(session);
+    module.finalize().unwrap();
 }
 
 fn hung_call(test: &TestModule) {
