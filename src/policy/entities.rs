@@ -84,6 +84,7 @@ pub(super) fn request(
     action: &'static str,
     target: &Target<'_>,
     context: &Context,
+    ec_keys: &[String],
 ) -> (Request, Entities) {
     let ids: Vec<&str> = target.name.split('/').skip(1).step_by(2).collect();
     let mut entities = vec![principal.entity.clone()];
@@ -132,7 +133,7 @@ pub(super) fn request(
             }
         }
     }
-    let keys = context.ec_keys.iter().cloned().map(Expression::new_string);
+    let keys = ec_keys.iter().cloned().map(Expression::new_string);
     let [ec_keys, items, plaintext] = schema::CONTEXT;
     let context = cedar_policy::Context::from_pairs([
         (ec_keys.to_owned(), Expression::new_set(keys)),

@@ -35,7 +35,7 @@ pub(super) struct Membership {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    roles: BTreeSet<String>,
+    roles: Vec<Spanned<String>>,
     #[serde(default)]
     identity: Vec<Entry>,
 }
@@ -59,12 +59,24 @@ impl Identities {
             vec![Fault::at(FILE, text, offset, error.message())]
         })?;
         let mut faults = Vec::new();
+        let mut roles = BTreeSet::new();
+        for role in &file.roles {
+            let name = role.get_ref();
+            let problem = if !is_role(name) {
+                format!("`{name}` is not the name of a role: use 1 to 64 of a-z, 0-9 and `-`")
+            } else if !roles.insert(name.clone()) {
+                format!("role `{name}` is declared twice: is one of them another role?")
+            } else {
+                continue;
+            };
+            faults.push(Fault::at(FILE, text, role.span().start, problem));
+        }
         let mut entries = BTreeMap::new();
         for entry in &file.identity {
             let mut fault = |at: &Spanned<String>, problem: String| {
                 faults.push(Fault::at(FILE, text, at.span().start, problem));
             };
-            let membership = membership(entry, &file.roles, &mut fault);
+            let membership = membership(entry, &roles, &mut fault);
             match entry.id.get_ref().parse::<SpiffePattern>() {
                 Err(error) => fault(
                     &entry.id,
@@ -83,10 +95,7 @@ impl Identities {
         }
         let mut entries: Vec<_> = entries.into_iter().collect();
         entries.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.weight()));
-        Ok(Self {
-            roles: file.roles,
-            entries,
-        })
+        Ok(Self { roles, entries })
     }
 
     /// The entry that holds for a workload: the most specific one alone, entries are never added up.
@@ -110,6 +119,11 @@ impl Identities {
                 .any(|(_, membership)| membership.roles.contains(*role))
         })
     }
+}
+
+fn is_role(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
 }
 
 fn membership(entry: &Entry, roles: &BTreeSet<String>, fault: &mut impl FnMut(&Spanned<String>, String)) -> Membership {
@@ -160,7 +174,9 @@ fn membership(entry: &Entry, roles: &BTreeSet<String>, fault: &mut impl FnMut(&S
                 ),
             );
         }
-        membership.roles.insert(text.get_ref().clone());
+        if !membership.roles.insert(text.get_ref().clone()) {
+            fault(text, format!("role `{}` is given twice", text.get_ref()));
+        }
     }
     membership
 }
@@ -215,6 +231,18 @@ mod tests {
         assert!(found[2].starts_with("identities.toml:6: role `amdin` is not declared"));
         assert!(found[3].starts_with("identities.toml:8: `spiffe://acme.dev/a` is listed twice"));
         assert!(found[4].starts_with("identities.toml:10: `acme` names no workload"));
+    }
+
+    #[test]
+    fn a_role_that_is_named_twice_or_badly_is_a_fault() {
+        let found = faults(
+            "roles = [\"admin\",\n\"admin\",\n\"\", \"a\\\"b\\u0000\"]\n[[identity]]\nid = \"spiffe://acme.dev/a\"\nroles = [\"admin\", \"admin\"]\n",
+        );
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found[0].starts_with("identities.toml:2: role `admin` is declared twice"));
+        assert!(found[1].starts_with("identities.toml:3: `` is not the name of a role"));
+        assert!(found[2].starts_with("identities.toml:3: "));
+        assert!(found[3].starts_with("identities.toml:6: role `admin` is given twice"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn quoted<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
 const HEAD: &str = r#"// Names are the short ones: Environment::"prod", Team::"prod/payments", Key::"prod/payments/card-pan".
 // An environment that does not exist is judged as production; a key that does not exist has no owner, purpose or label.
 type Request = {
-  encryption_context_keys: Set<String>,  // of all items together
+  encryption_context_keys: Set<String>,  // of each item: a batch is decided for every set of keys in it
   items: Long,                           // 1 for a single call, 0 for a call without data
   plaintext_bytes: Long,                 // of all items together
 };

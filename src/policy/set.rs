@@ -151,20 +151,35 @@ impl PolicySet {
         })
     }
 
+    /// A batch is allowed if each set of context keys in it is; otherwise the decision is that on the first set that is not.
     pub(super) fn decide(&self, principal: &Principal, question: &Question<'_>) -> Decision {
-        if !question.cached {
-            return self.evaluate(principal, question);
+        let mut sets = question.context.key_sets();
+        let first = self.decide_on(principal, question, sets.next().unwrap_or_default());
+        // Where no policy mentions the keys, all sets are decided alike.
+        if !first.allowed || !self.mentioned.ec_keys {
+            return first;
         }
-        let key = self.key(question);
+        let refused = sets
+            .map(|keys| self.decide_on(principal, question, keys))
+            .find(|decision| !decision.allowed);
+        refused.unwrap_or(first)
+    }
+
+    fn decide_on(&self, principal: &Principal, question: &Question<'_>, ec_keys: &[String]) -> Decision {
+        if !question.cached {
+            return self.evaluate(principal, question, ec_keys);
+        }
+        let key = self.key(question, ec_keys);
         self.decisions.get(&key).unwrap_or_else(|| {
-            let decision = self.evaluate(principal, question);
+            let decision = self.evaluate(principal, question, ec_keys);
             self.decisions.insert(key, decision.clone());
             decision
         })
     }
 
-    fn evaluate(&self, principal: &Principal, question: &Question<'_>) -> Decision {
-        let (request, entities) = entities::request(principal, question.action, &question.target, question.context);
+    fn evaluate(&self, principal: &Principal, question: &Question<'_>, ec_keys: &[String]) -> Decision {
+        let (request, entities) =
+            entities::request(principal, question.action, &question.target, question.context, ec_keys);
         let response = self.authorizer.is_authorized(&request, &self.policies, &entities);
         // Cedar leaves out a policy that fails to evaluate; a `forbid` left out would allow. Validation should not let it come to that.
         if response.diagnostics().errors().next().is_some() {
@@ -185,14 +200,14 @@ impl PolicySet {
         }
     }
 
-    fn key(&self, question: &Question<'_>) -> Key {
+    fn key(&self, question: &Question<'_>, ec_keys: &[String]) -> Key {
         let (context, mentioned) = (question.context, self.mentioned);
         Key {
             who: question.who.clone(),
             action: question.action,
             name: question.name.clone(),
             rows: rows(question.target.seen, question.target.production),
-            ec_keys: mentioned.ec_keys.then(|| digest_of(&context.ec_keys)),
+            ec_keys: mentioned.ec_keys.then(|| digest_of(ec_keys)),
             items: mentioned.items.then_some(context.items),
             plaintext_bytes: mentioned.plaintext_bytes.then_some(context.plaintext_bytes),
         }

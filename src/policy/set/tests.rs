@@ -253,6 +253,30 @@ fn cached_decisions_tell_apart_the_facts_that_policies_mention() {
 }
 
 #[test]
+fn a_batch_is_allowed_only_if_each_set_of_context_keys_in_it_is() {
+    use keyreeve_envelope::context::EncryptionContext;
+    let (set, _) = compile(
+        r#"@id("bound") permit (principal, action == Action::"Encrypt", resource is Key)
+           when { context.encryption_context_keys.contains("table") };"#,
+    )
+    .unwrap();
+    let key = key("dev/shop/orders", &[], 1);
+    let of = |name: &str| EncryptionContext::from_pairs([(name, "x")]).unwrap();
+    let (table, row, none) = (of("table"), of("row"), EncryptionContext::empty());
+    let allowed = |items: &[&EncryptionContext]| {
+        let context = Context::of_items(items.iter().copied());
+        ask_with(&set, &app(), "Encrypt", Ok(&key), &context).allowed
+    };
+    // Twice: decided, and remembered.
+    for _ in 0..2 {
+        assert!(allowed(&[&table]));
+        assert!(allowed(&[&table, &table]));
+        assert!(!allowed(&[&table, &row]), "one good item does not cover for another");
+        assert!(!allowed(&[&none, &table]));
+    }
+}
+
+#[test]
 fn a_mention_of_a_fact_is_found_wherever_it_stands() {
     let mentioned = |condition: &str| {
         let policy =
