@@ -143,10 +143,15 @@ impl Key {
     }
 
     pub fn state_forbids(&self, version: &Version, operation: &'static str) -> Error {
+        self.state_forbids_in(version, version.state, operation)
+    }
+
+    /// The same for a state that `version`, as it was read, does not show yet.
+    pub fn state_forbids_in(&self, version: &Version, state: KeyState, operation: &'static str) -> Error {
         Error::StateForbids {
             key: self.name.clone(),
             version: version.number.number(),
-            state: version.state,
+            state,
             operation,
         }
     }

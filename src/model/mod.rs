@@ -9,4 +9,4 @@ pub use environment::{Environment, Team};
 pub use key::{Blob, Key, Purpose, Residency, TokenAttributes, Version};
 pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, TeamId};
 pub use name::{EnvironmentName, InvalidName, KeyName, TeamName};
-pub use state::{KeyState, Transition};
+pub use state::{KeyState, Transition, Use};

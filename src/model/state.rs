@@ -28,6 +28,15 @@ pub enum Transition {
     Destroy,
 }
 
+/// What a version is worked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Encrypt, sign, wrap, make data keys.
+    Protect,
+    /// Decrypt, verify, unwrap.
+    Process,
+}
+
 impl KeyState {
     pub const ALL: [Self; 8] = [
         Self::PreActivation,

@@ -6,7 +6,7 @@ use keyreeve_envelope::prf_commit::MessageKeys;
 
 use super::{
     DataKey, Opened, Operations, Sealed,
-    data_key::{GENERATE, UNWRAP, fresh_data_keys},
+    data_key::{DOES_NOT_OPEN, GENERATE, UNWRAP, fresh_data_keys},
     input::{BoundContext, Message, Opening},
     sealing::{Body, Parsed, Prepared},
     tally::{self, Tally},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Version},
+    model::{KeyName, Use, Version},
     policy::{Context, Permit, Recorded, UsesKey, action},
     token::{EnvelopeInput, Token},
 };
@@ -210,8 +210,10 @@ impl Operations {
         };
         let made = plaintexts.into_iter().enumerate().map(|(at, plaintext)| {
             let sealed = prepared[at].seal(&keys[at], plaintext.as_bytes())?;
-            if let Some(again) = &again {
-                prepared[at].verify(&again[at], &sealed, plaintext.as_bytes())?;
+            if let Some(again) = &again
+                && !prepared[at].verifies(&again[at], &sealed, plaintext.as_bytes())
+            {
+                return Err(token.gave_wrong_answer(permit, DOES_NOT_OPEN));
             }
             Ok(DataKey { plaintext, sealed })
         });
@@ -241,7 +243,12 @@ impl Operations {
         });
         let jobs = versions
             .filter(|(_, inputs)| !inputs.is_empty())
-            .map(async |(version, inputs)| (version.number, token.envelope_keys(permit, version, inputs).await));
+            .map(async |(version, inputs)| {
+                (
+                    version.number,
+                    token.envelope_keys(permit, version, Use::Process, inputs).await,
+                )
+            });
         let mut answers: Vec<_> = futures_util::future::join_all(jobs)
             .await
             .into_iter()
@@ -281,5 +288,5 @@ async fn keys_of<A: UsesKey>(
         return Ok(Vec::new());
     }
     let inputs = prepared.iter().map(Prepared::input).collect();
-    token.envelope_keys(permit, version, inputs).await
+    token.envelope_keys(permit, version, Use::Protect, inputs).await
 }

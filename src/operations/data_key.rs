@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Version},
+    model::{KeyName, Use, Version},
     policy::{Context, Permit, Recorded, UsesKey, action},
     token::Token,
 };
@@ -130,14 +130,21 @@ impl Operations {
         let prepared = Prepared::new(&self.hedge, version, Body::DataKey, ec_hash, plaintext)?;
         // Both calls wait in the queue at the same time, so that two sessions work them where there are two.
         let (keys, again) = tokio::try_join!(
-            token.envelope_key(permit, version, prepared.input()),
-            token.envelope_key(permit, version, prepared.input()),
+            token.envelope_key(permit, version, Use::Protect, prepared.input()),
+            token.envelope_key(permit, version, Use::Protect, prepared.input()),
         )?;
         let sealed = prepared.seal(&keys, plaintext)?;
-        prepared.verify(&again, &sealed, plaintext)?;
-        Ok(sealed)
+        if prepared.verifies(&again, &sealed, plaintext) {
+            Ok(sealed)
+        } else {
+            Err(token.gave_wrong_answer(permit, DOES_NOT_OPEN))
+        }
     }
 }
+
+/// Why the token is latched when verification before release fails.
+pub(super) const DOES_NOT_OPEN: &str =
+    "a new data key does not open again: of two answers to one question one is wrong";
 
 /// For errors: "may not …".
 pub(super) const GENERATE: &str = "make data keys";

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::KeyName,
+    model::{KeyName, Use},
     policy::{Context, Permit, Recorded, UsesKey, action},
 };
 
@@ -72,7 +72,9 @@ impl Operations {
         parsed: &Parsed<'_, '_>,
     ) -> Result<Opened> {
         let token = self.token_of(permit.on())?;
-        let keys = token.envelope_key(permit, parsed.version, parsed.input()).await?;
+        let keys = token
+            .envelope_key(permit, parsed.version, Use::Process, parsed.input())
+            .await?;
         Opened::new(parsed, opening, parsed.open(&keys)?)
     }
 }

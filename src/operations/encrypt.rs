@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Version},
+    model::{KeyName, Use, Version},
     policy::{Context, Permit, Recorded, UsesKey, action},
 };
 
@@ -68,7 +68,9 @@ impl Operations {
     ) -> Result<Sealed> {
         let token = self.token_of(permit.on())?;
         let prepared = Prepared::new(&self.hedge, version, body, ec_hash, plaintext)?;
-        let keys = token.envelope_key(permit, version, prepared.input()).await?;
+        let keys = token
+            .envelope_key(permit, version, Use::Protect, prepared.input())
+            .await?;
         prepared.seal(&keys, plaintext)
     }
 }

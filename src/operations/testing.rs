@@ -65,7 +65,7 @@ impl Site {
         let gate = Gate::new(Log::new(sender), directory.clone(), policies, clock.clone());
         let host = SoftwareHost::new();
         let root = Root::new(host.clone());
-        let token = Arc::new(Token::new("main", host.clone(), clock.clone()));
+        let token = Arc::new(Token::new("main", host.clone(), clock.clone(), directory.clone()));
         let bound = ["dev", "prod"].map(|id| format!("envs/{id}").parse::<EnvironmentName>().unwrap());
         let tokens = Arc::new(Tokens::single(token, bound));
         let hedge = root.subkey(SubkeyLabel::Hedge).await.unwrap();
@@ -132,6 +132,26 @@ impl Site {
 
     pub(crate) async fn encrypt(&self, key: &str, plaintext: &[u8], context: &[(&str, &str)]) -> Result<Vec<u8>> {
         let permit = self.permit::<action::Encrypt>(&key.parse().unwrap()).await?;
+        self.encrypt_with(permit, key, plaintext, context).await
+    }
+
+    /// Under a permit that was given before.
+    pub(crate) async fn encrypt_under(
+        &self,
+        permit: Permit<action::Encrypt>,
+        key: &str,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>> {
+        self.encrypt_with(permit, key, plaintext, &[]).await
+    }
+
+    async fn encrypt_with(
+        &self,
+        permit: Permit<action::Encrypt>,
+        key: &str,
+        plaintext: &[u8],
+        context: &[(&str, &str)],
+    ) -> Result<Vec<u8>> {
         let request = Encrypt {
             key: key.parse().unwrap(),
             message: Message::new(plaintext.to_vec().into(), bound(context), None)?,
@@ -142,6 +162,26 @@ impl Site {
 
     pub(crate) async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &[(&str, &str)]) -> Result<Vec<u8>> {
         let permit = self.permit::<action::Decrypt>(&key.parse().unwrap()).await?;
+        self.decrypt_with(permit, key, ciphertext, context).await
+    }
+
+    /// Under a permit that was given before.
+    pub(crate) async fn decrypt_under(
+        &self,
+        permit: Permit<action::Decrypt>,
+        key: &str,
+        ciphertext: &[u8],
+    ) -> Result<Vec<u8>> {
+        self.decrypt_with(permit, key, ciphertext, &[]).await
+    }
+
+    async fn decrypt_with(
+        &self,
+        permit: Permit<action::Decrypt>,
+        key: &str,
+        ciphertext: &[u8],
+        context: &[(&str, &str)],
+    ) -> Result<Vec<u8>> {
         let request = Decrypt {
             key: key.parse().unwrap(),
             opening: opening(ciphertext, context),
@@ -153,6 +193,10 @@ impl Site {
     /// The newest record.
     pub(crate) fn last_record(&self) -> Draft {
         self.records.lock().unwrap().last().unwrap().clone()
+    }
+
+    pub(crate) fn records_after(&self, count: usize) -> Vec<Draft> {
+        self.records.lock().unwrap()[count..].to_vec()
     }
 
     pub(crate) fn record_count(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::{
         Change,
         testing::{self as rows, commit},
     },
-    token::{TokenError, host::Place},
+    token::{Host as _, TokenError, host::Place},
 };
 
 const ORDERS: &str = "dev/shop/orders";
@@ -149,11 +149,27 @@ async fn re_encrypt_keeps_the_data_key_flag_and_makes_a_record_for_each_key() {
 }
 
 #[tokio::test]
-async fn a_data_key_that_a_faulty_token_sealed_is_not_given_out() {
+async fn a_data_key_that_a_faulty_token_sealed_is_not_given_out_and_latches_the_token() {
     let site = Site::new().await;
+    assert!(data_key(&site, ORDERS).await.is_ok());
+    assert_eq!(site.host.status().fault, None);
     site.host.flip_answers();
     assert_eq!(reason(data_key(&site, ORDERS).await), "TOKEN_UNAVAILABLE");
     assert_eq!(site.last_record().verdict, Verdict::Error);
+    assert!(site.host.status().fault.is_some(), "it must not work on");
+}
+
+#[tokio::test]
+async fn a_batch_of_data_keys_of_a_faulty_token_latches_it_too() {
+    let site = Site::new().await;
+    site.host.flip_answers();
+    let key = ORDERS.parse().unwrap();
+    let permit = site.permit::<action::GenerateDataKey>(&key).await.unwrap();
+    let items = Items::parse(vec![(); 3], |()| 0, |()| Ok(bound(TABLE))).unwrap();
+    let request = BatchGenerateDataKey { key, items };
+    let made = site.operations.batch_generate_data_key(permit, request).await.unwrap();
+    assert!(made.as_ref().0.iter().any(Result::is_err));
+    assert!(site.host.status().fault.is_some());
 }
 
 #[tokio::test]

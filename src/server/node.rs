@@ -104,7 +104,12 @@ impl Node {
         let (log, writer) = audit::start(options, committer, redact, clock.clone()).await?;
 
         let gate = Gate::new(log, directory.clone(), policies.clone(), clock.clone());
-        let token = Arc::new(Token::new(TOKEN_GROUP, host.0.clone(), clock.clone()));
+        let token = Arc::new(Token::new(
+            TOKEN_GROUP,
+            host.0.clone(),
+            clock.clone(),
+            directory.clone(),
+        ));
         let tokens = Arc::new(Tokens::single(token.clone(), environments));
         Ok(Self {
             gate,

@@ -1,15 +1,15 @@
-//! The one way to change the store. Named by `audit::writer` alone (`tests/layout.rs`).
+//! The one way to change the store. Named by the audit log's writer and its start alone (`tests/layout.rs`).
 //!
 //! ```text
 //! begin ─► (apply(change) ─► outbox(record that carries its `chg`))* ─► commit
 //! ```
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Applied, Change, ChangeError, Expected, Row as _, RowKey, StoreError, Table, Value, Write,
     backend::{RowWrite, Writer, Written},
-    hot::{Hot, Stale},
+    hot::{Hot, Moved, Stale},
     lock::DirectoryLock,
     mac::{Place, link},
     row::canonical,
@@ -177,6 +177,7 @@ impl Transaction<'_> {
             self.stale.keys.len(),
             self.stale.everything,
             self.stale.destroyed.len(),
+            self.stale.moved.len(),
         );
         self.committer
             .writer
@@ -192,6 +193,7 @@ impl Transaction<'_> {
         self.stale.keys.truncate(before.1);
         self.stale.everything = before.2;
         self.stale.destroyed.truncate(before.3);
+        self.stale.moved.truncate(before.4);
         if self.committer.writer.undo().await.is_err() {
             self.broken = true;
         }
@@ -233,6 +235,7 @@ impl Transaction<'_> {
         }
         for write in change.writes() {
             self.note_stale(change, write).await?;
+            self.note_moved(write);
             self.write(write).await?;
             if let Some(tombstone) = self.tombstone(write)? {
                 self.write(&tombstone).await?;
@@ -302,6 +305,27 @@ impl Transaction<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes a version's new state, for whoever was let in on the old one.
+    fn note_moved(&mut self, write: &Write) {
+        let (Table::KeyVersions, Some(columns), Expected::Version(before)) =
+            (write.table, &write.columns, write.expected)
+        else {
+            return;
+        };
+        let state = match &columns[STATE_COLUMN].value {
+            Value::Text(state) => KeyState::parse(state),
+            _ => None,
+        };
+        if let (Some(id), Some(state)) = (verify::version_id(&write.primary_key), state) {
+            let moved = Moved {
+                row_version: before.saturating_add(1),
+                state,
+                at: Instant::now(),
+            };
+            self.stale.moved.push((id, moved));
+        }
     }
 
     /// The tombstone of a version that this write destroys.

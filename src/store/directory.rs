@@ -1,16 +1,18 @@
 //! Reads: the hot rows from memory, verified when loaded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{LogEpoch, Remembered, backend::Names, hot::Hot, rows};
 use crate::{
     Result,
     clock::Timestamp,
-    model::{Environment, EnvironmentName, Key, KeyId, KeyName, KeyVersion, Team, TeamName},
+    model::{Environment, EnvironmentName, Key, KeyId, KeyName, KeyState, KeyVersion, Team, TeamName, Use, Version},
 };
 
 /// Keys that one round of the destruction job is given.
 const DUE: u32 = 1_000;
+/// Caches obey a change within 1 s (security design, section 7); this leaves time for the answer.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What everyone may read. Cheap to clone.
 #[derive(Clone)]
@@ -81,6 +83,21 @@ impl Directory {
     pub async fn due_for_destruction(&self, now: Timestamp) -> Result<Vec<KeyName>> {
         let names = self.hot.reader.due_for_destruction(now.unix_ms(), DUE).await?;
         names.iter().map(|name| parsed(name)).collect()
+    }
+
+    /// The state that ended this use of `version` after it was read; `None` while it may go on.
+    ///
+    /// States that stop everything are obeyed at once. A version that only protects no more, as after a rotation, gets [`GRACE`], so
+    /// that calls under way do not fail for it.
+    pub fn stopped(&self, version: &Version, purpose: Use) -> Option<KeyState> {
+        let moved = self
+            .hot
+            .moved_since(&(version.key, version.number), version.row_version)?;
+        let goes_on = match purpose {
+            Use::Process => moved.state.processes(),
+            Use::Protect => moved.state.protects() || (moved.state.processes() && moved.at.elapsed() < GRACE),
+        };
+        (!goes_on).then_some(moved.state)
     }
 
     /// Whether this version was destroyed, by what store and tombstone file know. Its blob is never unwrapped again.

@@ -1,9 +1,10 @@
 //! The hot rows in memory: verified when loaded, loaded once however many ask, and never older than the last commit.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use moka::sync::Cache;
@@ -16,7 +17,7 @@ use super::{
     tombstones::VersionId,
     verify,
 };
-use crate::model::{Environment, EnvironmentName, Key, KeyName, Team, TeamName};
+use crate::model::{Environment, EnvironmentName, Key, KeyName, KeyState, Team, TeamName};
 
 /// Environments and teams are few and small.
 const CACHED_SCOPES: u64 = 100_000;
@@ -33,6 +34,16 @@ pub struct Hot {
     generation: RwLock<u64>,
     loading: [Gates; 3],
     destroyed: RwLock<HashSet<VersionId>>,
+    /// Versions that were changed since the start, as they are now. About 60 bytes each.
+    moved: RwLock<HashMap<VersionId, Moved>>,
+}
+
+/// What a commit made of a version.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    pub row_version: u64,
+    pub state: KeyState,
+    pub at: Instant,
 }
 
 /// What a commit made stale.
@@ -42,6 +53,7 @@ pub struct Stale {
     /// An environment or a team was changed: keys share them.
     pub everything: bool,
     pub destroyed: Vec<VersionId>,
+    pub moved: Vec<(VersionId, Moved)>,
 }
 
 impl Hot {
@@ -55,6 +67,7 @@ impl Hot {
             generation: RwLock::new(0),
             loading: std::array::from_fn(|_| Gates::default()),
             destroyed: RwLock::new(destroyed),
+            moved: RwLock::default(),
         }
     }
 
@@ -120,6 +133,10 @@ impl Hot {
 
     /// Called between a commit and its answer.
     pub fn obey(&self, stale: &Stale) {
+        if !stale.moved.is_empty() {
+            let mut moved = self.moved.write().unwrap_or_else(PoisonError::into_inner);
+            moved.extend(stale.moved.iter().copied());
+        }
         if !stale.destroyed.is_empty() {
             let mut destroyed = self.destroyed.write().unwrap_or_else(PoisonError::into_inner);
             destroyed.extend(&stale.destroyed);
@@ -134,6 +151,15 @@ impl Hot {
             self.teams.invalidate_all();
             self.keys.invalidate_all();
         }
+    }
+
+    /// What became of a version since `row_version` was read; `None`: nothing.
+    pub fn moved_since(&self, version: &VersionId, row_version: u64) -> Option<Moved> {
+        let moved = self.moved.read().unwrap_or_else(PoisonError::into_inner);
+        moved
+            .get(version)
+            .filter(|moved| moved.row_version > row_version)
+            .copied()
     }
 
     pub fn is_destroyed(&self, version: &VersionId) -> bool {

@@ -71,6 +71,8 @@ pub enum Answer {
     Done,
 }
 
+static_assertions::assert_not_impl_any!(Answer: std::fmt::Debug, Clone, PartialEq);
+
 /// A version key as it was made.
 pub struct MadeKey {
     pub blob: Blob,
@@ -108,6 +110,9 @@ pub trait Host: Send + Sync + 'static {
     fn submit(&self, job: Job);
 
     fn status(&self) -> HostStatus;
+
+    /// Latches the token (E13) for a wrong answer that only its user could notice; the first word stands.
+    fn distrust(&self, why: &str) -> TokenError;
 
     /// Stops taking work, finishes what is queued, joins every thread, finalises the module.
     fn stop(&self);

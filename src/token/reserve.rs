@@ -34,6 +34,8 @@ struct Block {
     drawn: Instant,
 }
 
+static_assertions::assert_not_impl_any!(Reserve: std::fmt::Debug, Clone);
+
 impl Reserve {
     /// Moves `length` bytes to the end of `out`; `false` if there are not so many that are fresh.
     pub(super) fn take(&self, length: usize, wall: Timestamp, now: Instant, out: &mut Vec<u8>) -> bool {

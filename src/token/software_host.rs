@@ -39,6 +39,7 @@ pub(crate) struct SoftwareHost {
     envelope_inputs: AtomicU64,
     fault: Mutex<Option<TokenError>>,
     flip_answers: AtomicBool,
+    latched: Mutex<Option<Arc<str>>>,
 }
 
 impl SoftwareHost {
@@ -56,6 +57,7 @@ impl SoftwareHost {
             envelope_inputs: AtomicU64::new(0),
             fault: Mutex::new(None),
             flip_answers: AtomicBool::new(false),
+            latched: Mutex::default(),
         })
     }
 
@@ -193,11 +195,17 @@ impl Host for SoftwareHost {
             serial: "software-1".into(),
             model: "test double".to_owned(),
             software_token: true,
-            fault: None,
+            fault: self.latched.lock().unwrap().clone(),
             worker_epoch: 1,
             session_threads: 1,
             cached_handles: 0,
         }
+    }
+
+    fn distrust(&self, why: &str) -> TokenError {
+        let why: Arc<str> = why.into();
+        self.latched.lock().unwrap().get_or_insert_with(|| why.clone());
+        TokenError::WrongAnswer(why)
     }
 
     fn stop(&self) {}

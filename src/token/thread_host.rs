@@ -183,6 +183,10 @@ impl Host for ThreadHost {
         }
     }
 
+    fn distrust(&self, why: &str) -> TokenError {
+        self.shared.fail(Class::WrongAnswer, why)
+    }
+
     fn stop(&self) {
         self.shared.queue.close();
         let threads: Vec<_> = lock(&self.threads).drain(..).collect();

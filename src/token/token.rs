@@ -23,8 +23,9 @@ use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
     identity::{Caller, Identity},
-    model::{Blob, EnvironmentName, TokenAttributes, Version},
+    model::{Blob, EnvironmentName, TokenAttributes, Use, Version},
     policy::{Action, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
+    store::Directory,
 };
 
 /// How long a handle may take to be forgotten. Nobody's deadline: the change is committed by then.
@@ -68,11 +69,12 @@ pub struct Token {
     worker_epoch: u64,
     reserve: Reserve,
     clock: Arc<dyn Clock>,
+    directory: Directory,
 }
 
 impl Token {
-    /// `clock`: the wall clock, against which jumps are seen.
-    pub fn new(group: &str, host: Arc<dyn Host>, clock: Arc<dyn Clock>) -> Self {
+    /// `clock`: the wall clock, against which jumps are seen. `directory`: knows what became of a version since a permit was given.
+    pub fn new(group: &str, host: Arc<dyn Host>, clock: Arc<dyn Clock>, directory: Directory) -> Self {
         let HostStatus {
             serial, worker_epoch, ..
         } = host.status();
@@ -83,6 +85,7 @@ impl Token {
             worker_epoch,
             reserve: Reserve::default(),
             clock,
+            directory,
         }
     }
 
@@ -96,14 +99,15 @@ impl Token {
 
     /// The message keys of one envelope under `version`, which must be one of the permit's key.
     ///
-    /// Errors: `Tampered` if the stored key fails its tag; `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
+    /// Errors: `StateForbids` if a change meanwhile ended this use; `Tampered` if the stored key fails its tag; `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
     pub async fn envelope_key<A: UsesKey>(
         &self,
         permit: &Permit<A>,
         version: &Version,
+        purpose: Use,
         input: EnvelopeInput,
     ) -> Result<MessageKeys> {
-        let mut keys = self.envelope_keys(permit, version, vec![input]).await?;
+        let mut keys = self.envelope_keys(permit, version, purpose, vec![input]).await?;
         keys.pop().ok_or_else(|| wrong_answer("no message keys"))
     }
 
@@ -112,12 +116,21 @@ impl Token {
         &self,
         permit: &Permit<A>,
         version: &Version,
+        purpose: Use,
         inputs: Vec<EnvelopeInput>,
     ) -> Result<Vec<MessageKeys>> {
         let blob = blob_of(permit, version)?;
         let place = place_of(permit, version);
-        let expected = inputs.len();
-        match self.ask(permit, Call::EnvelopeKeys { blob, place, inputs }).await {
+        let (expected, hash) = (inputs.len(), *blob.sha256());
+        let answer = self.ask(permit, Call::EnvelopeKeys { blob, place, inputs }).await;
+        // The permit may be as old as the call's deadline is long, and most of that time is spent in the token's queue.
+        if let Some(state) = self.directory.stopped(version, purpose) {
+            if !state.processes() {
+                self.forget(hash, version).await; // the call may have unwrapped it again
+            }
+            return Err(permit.on().state_forbids_in(version, state, verb(purpose)));
+        }
+        match answer {
             Ok(Answer::EnvelopeKeys(keys)) if keys.len() == expected => Ok(keys),
             Ok(_) => Err(wrong_answer("message keys of another number")),
             Err(error) => Err(refined(error, permit, version)),
@@ -188,11 +201,21 @@ impl Token {
     /// A token that does not answer is no reason to fail the call: states are checked before a handle is used, and a new
     /// worker starts with no handles.
     pub async fn evict<T>(&self, _proof: &Recorded<T>, version: &Version) {
-        let Some(blob) = &version.blob else { return };
-        let call = Call::Evict { blob: *blob.sha256() };
+        if let Some(blob) = &version.blob {
+            self.forget(*blob.sha256(), version).await;
+        }
+    }
+
+    async fn forget(&self, blob: [u8; 32], version: &Version) {
+        let call = Call::Evict { blob };
         if let Err(error) = self.run(call, Lane(0), Instant::now() + EVICT_WITHIN).await {
             tracing::warn!(key_id = %version.key, key_version = version.number.number(), %error, "handle not evicted");
         }
+    }
+
+    /// The error for an answer that proved wrong in use; the token is latched for it (E13), since nobody can say what else is wrong.
+    pub fn gave_wrong_answer<A: UsesKey>(&self, _permit: &Permit<A>, why: &str) -> Error {
+        Error::TokenUnavailable(self.host.distrust(why))
     }
 
     async fn take_share<A: UsesKey>(
@@ -209,12 +232,14 @@ impl Token {
         if self.reserve.take(length, self.clock.now(), Instant::now(), share) {
             return Ok(());
         }
+        // Read before the draw: a clone or a stop while it is under way ages the block, too.
+        let (wall, now) = (self.clock.now(), Instant::now());
         let mut block = self.draw(permit, BLOCK_LEN).await?;
         let left = block.len() - length;
         share.extend_from_slice(&block[left..]);
         block[left..].zeroize();
         block.truncate(left);
-        self.reserve.put(block, self.clock.now(), Instant::now());
+        self.reserve.put(block, wall, now);
         Ok(())
     }
 
@@ -264,6 +289,14 @@ impl From<TokenError> for Error {
                 object: "a wrapped key".to_owned(),
             },
         }
+    }
+}
+
+/// For errors: "may not …".
+const fn verb(purpose: Use) -> &'static str {
+    match purpose {
+        Use::Protect => "encrypt",
+        Use::Process => "decrypt",
     }
 }
 
