@@ -8,8 +8,8 @@ use crate::clock::Timestamp;
 
 /// The fields of one record that are known without its place in the log. One record per (call, key).
 ///
-/// Resource ids are recorded, plaintext, keys and credentials never; encryption-context values only as `ec_mac`.
-#[derive(Debug, Clone, Default)]
+/// Resource ids are recorded, plaintext, keys and credentials never; encryption-context values only as `ec_mac`, hence no `Debug`.
+#[derive(Clone, Default)]
 pub struct Draft {
     pub time: Option<Timestamp>,
     /// Name of the environment, in full.
@@ -24,13 +24,15 @@ pub struct Draft {
     pub key: Option<(KeyId, u32)>,
     /// Resource name.
     pub object: Arc<str>,
+    /// What became of it, as `name=value` pairs; stands behind the name in the record's `object`.
+    pub became: Option<String>,
     /// SHA-256 of the policy set, hex, and the rule that decided.
     pub policy: Arc<str>,
     pub rule: Arc<str>,
     pub verdict: Verdict,
     /// Reason of the error, as `ErrorInfo.reason`; empty on success.
     pub code: &'static str,
-    /// What only the log may know of a fault.
+    /// What only the log may know of a fault; stands behind the reason in the record's `code`.
     pub detail: Option<String>,
     pub ec_keys: Vec<String>,
     /// Canonical encryption context, for `ec_mac`; `None` if the call has none. A batch: its distinct contexts, one after the other.
@@ -45,6 +47,8 @@ pub struct Draft {
     pub token: Option<(Arc<str>, u64)>,
     pub latency_us: u64,
 }
+
+static_assertions::assert_not_impl_any!(Draft: std::fmt::Debug, std::fmt::Display);
 
 /// Who called, as the record shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -83,4 +87,10 @@ impl Verdict {
 /// A result that says of itself what belongs in its record.
 pub trait Outcome {
     fn describe(&self, draft: &mut Draft);
+
+    /// Records beside that one, in the same commit: a change of several states has one for each. `first`: as described.
+    fn further(&self, first: &Draft) -> Vec<Draft> {
+        let _ = first;
+        Vec::new()
+    }
 }

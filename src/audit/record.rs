@@ -23,12 +23,14 @@ pub const NO_PREV: [u8; 32] = [0; 32];
 const IDENTITY: usize = 2_048;
 const LONG: usize = 1_024;
 const SHORT: usize = 512;
+/// A name of 215 bytes, the pairs of a transition, and a reason of 1,024 bytes, of which each may take two.
+const OBJECT: usize = 2_560;
 const EC_KEYS: usize = 12_000;
-const CIPHERTEXTS: usize = 40_000;
+const CIPHERTEXTS: usize = 38_000;
 const CIPHERTEXT: usize = 35;
 /// Punctuation, field names, numbers, hashes.
 const FIXED: usize = 1_500;
-const_assert!(IDENTITY + 3 * LONG + 12 * SHORT + EC_KEYS + CIPHERTEXTS + FIXED <= MAX_BYTES);
+const_assert!(IDENTITY + 2 * LONG + OBJECT + 12 * SHORT + EC_KEYS + CIPHERTEXTS + FIXED <= MAX_BYTES);
 
 /// `redact.v1`: turns an encryption context into `ec_mac`, so that equal contexts are seen and values are not.
 pub struct RedactKey(hmac::Key);
@@ -159,7 +161,10 @@ fn call(out: &mut Vec<u8>, draft: &Draft) {
         }
         None => out.extend_from_slice(br#","key":null"#),
     }
-    field(out, r#","object":"#, &draft.object, LONG);
+    match &draft.became {
+        Some(became) => field(out, r#","object":"#, &format!("{} {became}", draft.object), OBJECT),
+        None => field(out, r#","object":"#, &draft.object, OBJECT),
+    }
     field(out, r#","decision":{"policy_hash":"#, &draft.policy, SHORT);
     field(out, r#","rule":"#, &draft.rule, SHORT);
     field(out, r#"},"approvals":[],"result":"#, draft.verdict.as_str(), SHORT);
@@ -345,6 +350,11 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
+    /// The name in `object`, without what became of it.
+    pub fn name(&self) -> &str {
+        self.object.split_once(' ').map_or(&self.object, |(name, _)| name)
+    }
+
     /// The part of `code` that programs compare; empty on success.
     pub fn reason(&self) -> &str {
         self.code.split_once(": ").map_or(&self.code, |(reason, _)| reason)
@@ -415,6 +425,7 @@ mod tests {
             operation: "Encrypt",
             key: Some((KeyId::from_bytes([0x11; 16]), 3)),
             object: Arc::from("envs/dev/teams/shop/keys/orders"),
+            became: None,
             policy: Arc::from("p"),
             rule: Arc::from("r"),
             verdict: Verdict::Error,
@@ -430,6 +441,26 @@ mod tests {
             token: Some((Arc::from("serial"), 2)),
             latency_us: 77,
         }
+    }
+
+    #[test]
+    fn a_transition_stands_behind_the_name_and_leaves_the_code_empty() {
+        let draft = Draft {
+            became: Some("from=ACTIVE to=SUSPENDED reason=\"odd\" traffic".into()),
+            code: "",
+            detail: None,
+            verdict: Verdict::Success,
+            ..full()
+        };
+        let bytes = write(&draft, &place());
+        let record = Record::parse(&bytes).unwrap();
+        assert_eq!(record.name(), "envs/dev/teams/shop/keys/orders");
+        assert!(
+            record
+                .object
+                .ends_with(" from=ACTIVE to=SUSPENDED reason=\"odd\" traffic")
+        );
+        assert_eq!((&*record.code, record.reason(), record.detail()), ("", "", None));
     }
 
     #[test]

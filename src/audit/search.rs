@@ -42,7 +42,7 @@ impl Query {
             && self.identity.as_deref().is_none_or(|wanted| {
                 wanted == record.actor.id || record.on_behalf.as_deref() == Some(wanted)
             })
-            && self.object.as_deref().is_none_or(|wanted| is_or_is_below(&record.object, wanted))
+            && self.object.as_deref().is_none_or(|wanted| is_or_is_below(record.name(), wanted))
             && self.ciphertext.as_ref().is_none_or(|wanted| record.ct.contains(wanted))
             // Text in this form sorts as the times do.
             && self.from.as_deref().is_none_or(|from| &*record.ts >= from)

@@ -7,7 +7,7 @@ use keyreeve_envelope::KeyVersion;
 use super::{
     Keys, Reason, RequestId, record,
     repeat::Turn,
-    transition::{Changed, fingerprint, moved, told, version_of},
+    transition::{Changed, Move, fingerprint, moved, version_of},
     with_versions,
 };
 use crate::{
@@ -113,10 +113,12 @@ impl Keys {
         let holds = |state: KeyState| state.holds_key() && state != KeyState::PendingDestruction;
         let versions = chosen(key, request.version, holds, Transition::ScheduleDestruction)?;
         let destroy_at = now.plus_days(request.wait_days);
-        let written: Vec<Version> = versions
-            .iter()
-            .map(|version| pending(key, version, &request.reason, destroy_at, now))
-            .collect::<Result<_>>()?;
+        let (mut written, mut moves) = (Vec::new(), Vec::new());
+        for version in versions {
+            let (pending, way) = pending(key, version, &request.reason, destroy_at, now)?;
+            written.push(pending);
+            moves.extend(way);
+        }
         let mut change = Change::new().remember(remembered);
         let mut key = Key::clone(key);
         if request.version.is_none() {
@@ -124,7 +126,7 @@ impl Keys {
             change = change.update(&key);
             key.row_version += 1;
         }
-        Ok(changed(&key, &versions, written, change, &request.reason))
+        Ok(changed(&key, written, moves, change))
     }
 
     async fn cancel(
@@ -147,7 +149,12 @@ impl Keys {
             .map(|version| moved(key, version, Transition::CancelDestruction, reason, now))
             .collect::<Result<_>>()?;
         let change = Change::new().remember(remembered);
-        Ok(changed(key, &versions, written, change, &request.reason))
+        let moves = versions
+            .iter()
+            .zip(&written)
+            .map(|(from, to)| Move::between(from, to))
+            .collect();
+        Ok(changed(key, written, moves, change))
     }
 }
 
@@ -168,42 +175,38 @@ fn chosen(
     Ok(versions)
 }
 
-/// `version`, pending destruction. What was Active or not yet Active comes back from there as Deactivated.
-fn pending(key: &Key, version: &Version, reason: &Reason, destroy_at: Timestamp, now: Timestamp) -> Result<Version> {
-    let schedule = Transition::ScheduleDestruction;
-    let reason = reason.as_str();
+/// `version`, pending destruction, and the way there. What was Active is deactivated first, and comes back from there as Deactivated.
+fn pending(
+    key: &Key,
+    version: &Version,
+    reason: &Reason,
+    destroy_at: Timestamp,
+    now: Timestamp,
+) -> Result<(Version, Vec<Move>)> {
+    let (schedule, reason) = (Transition::ScheduleDestruction, reason.as_str());
+    let mut moves = Vec::new();
     let deactivated;
     let from = if version.state == KeyState::Active {
         deactivated = moved(key, version, Transition::Deactivate, reason, now)?;
+        moves.push(Move::between(version, &deactivated));
         &deactivated
     } else {
         version
     };
-    Ok(Version {
+    let pending = Version {
         state_before: Some(from.state),
         destroy_at: Some(destroy_at),
         ..moved(key, from, schedule, reason, now)?
-    })
+    };
+    moves.push(Move::between(from, &pending));
+    Ok((pending, moves))
 }
 
-fn changed(
-    key: &Key,
-    from: &[&Arc<Version>],
-    written: Vec<Version>,
-    change: Change,
-    reason: &Reason,
-) -> (Changed, Option<Change>) {
+fn changed(key: &Key, written: Vec<Version>, moves: Vec<Move>, change: Change) -> (Changed, Option<Change>) {
     let change = written.iter().fold(change, |change, version| change.update(version));
-    let moves: Vec<(&Version, &Version)> = from.iter().map(|from| &***from).zip(&written).collect();
-    let detail = told(&moves, reason);
-    let only = match from {
-        [only] => only.number,
-        _ => key.primary,
-    };
     let changed = Changed {
         key: Arc::new(with_versions(key, written)),
-        version: only,
-        detail,
+        moves,
     };
     (changed, Some(change))
 }

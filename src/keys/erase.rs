@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Keys, Reason, record,
-    transition::{Changed, moved, told},
+    Keys, record,
+    transition::{Changed, Move, moved},
     with_versions,
 };
 use crate::{
@@ -42,9 +42,9 @@ impl Keys {
 
 fn erased(key: &Arc<Key>, now: Timestamp) -> Result<(Changed, Change)> {
     let due: Vec<&Arc<Version>> = key.versions.iter().filter(|version| is_due(version, now)).collect();
-    let Some(first) = due.first() else {
+    if due.is_empty() {
         return Err(key.state_forbids(key.primary_version(), "be destroyed yet"));
-    };
+    }
     let written: Vec<Version> = due
         .iter()
         .map(|version| {
@@ -58,10 +58,13 @@ fn erased(key: &Arc<Key>, now: Timestamp) -> Result<(Changed, Change)> {
     let change = written
         .iter()
         .fold(Change::new(), |change, version| change.update(version));
-    let moves: Vec<(&Version, &Version)> = due.iter().map(|version| &***version).zip(&written).collect();
+    let moves = due
+        .iter()
+        .zip(&written)
+        .map(|(from, to)| Move::between(from, to))
+        .collect();
     let changed = Changed {
-        version: first.number,
-        detail: told(&moves, &Reason::default()),
+        moves,
         key: Arc::new(with_versions(key, written)),
     };
     Ok((changed, change))

@@ -152,6 +152,8 @@ fn list_of<'a, A: Action>(permit: &'a Permit<A>, parent: &'a str) -> List<'a> {
 /// The key of page tokens. No `Debug`.
 pub(super) struct PageTokens(hmac::Key);
 
+static_assertions::assert_not_impl_any!(PageTokens: std::fmt::Debug, Clone, PartialEq);
+
 impl PageTokens {
     pub(super) fn new(subkey: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, subkey))

@@ -5,7 +5,7 @@ use super::{
     create::new_version,
     record,
     repeat::{Fingerprint, Turn},
-    transition::{Changed, moved},
+    transition::{Changed, Move, moved},
     with_versions,
 };
 use crate::{
@@ -52,20 +52,21 @@ impl Keys {
 
         let mut rotated = Key::clone(key);
         rotated.primary = number;
+        let mut moves = vec![Move::in_place_of(old.number, &new)];
         // The key's row first: of two rotations at once, the later one conflicts; it does not "exist already".
         let mut change = Change::new().update(&rotated).insert(&new).remember(remembered);
         let mut written = vec![new];
         if old.state == KeyState::Active {
             let reason = format!("rotated to version {number}");
-            let old = moved(key, old, Transition::Deactivate, &reason, now)?;
-            change = change.update(&old);
-            written.push(old);
+            let stopped = moved(key, old, Transition::Deactivate, &reason, now)?;
+            moves.push(Move::between(old, &stopped));
+            change = change.update(&stopped);
+            written.push(stopped);
         }
         rotated.row_version += 1;
         let changed = Changed {
             key: Arc::new(with_versions(&rotated, written)),
-            version: number,
-            detail: format!("{} replaced by {number}", old.number),
+            moves,
         };
         Ok((changed, Some(change)))
     }

@@ -101,9 +101,10 @@ async fn a_suspended_key_works_no_more_until_it_is_resumed() {
     );
     let record = site.last_record();
     assert_eq!(
-        record.detail.as_deref(),
-        Some("version 1: ACTIVE to SUSPENDED; reason: odd traffic")
+        record.became.as_deref(),
+        Some("from=ACTIVE to=SUSPENDED reason=odd traffic")
     );
+    assert_eq!((record.code, record.detail), ("", None));
     let blob = site.key(ORDERS).await.primary_version().blob.clone().unwrap();
     assert_eq!(site.host.evicted(), [*blob.sha256()]);
     assert_eq!(reason(site.encrypt(ORDERS, b"hello", &[]).await), "STATE_FORBIDS");
@@ -118,6 +119,56 @@ async fn a_suspended_key_works_no_more_until_it_is_resumed() {
     let permit = site.permit::<action::ResumeKey>(&name()).await.unwrap();
     site.keys.resume_key(permit, change(None, "", "")).await.unwrap();
     assert_eq!(site.decrypt(ORDERS, &sealed, &[]).await.unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_permit_from_before_the_suspension_works_the_key_no_more() {
+    let site = Site::new().await;
+    let sealed = site.encrypt(ORDERS, b"hello", &[]).await.unwrap();
+    let encrypts = site.permit::<action::Encrypt>(&name()).await.unwrap();
+    let decrypts = site.permit::<action::Decrypt>(&name()).await.unwrap();
+    suspend(&site).await.unwrap();
+    let evicted = site.host.evicted().len();
+    assert_eq!(
+        reason(site.encrypt_under(encrypts, ORDERS, b"x").await),
+        "STATE_FORBIDS"
+    );
+    assert_eq!(
+        reason(site.decrypt_under(decrypts, ORDERS, &sealed).await),
+        "STATE_FORBIDS"
+    );
+    assert_eq!(
+        site.host.evicted().len(),
+        evicted + 2,
+        "what was unwrapped again is forgotten again"
+    );
+
+    let before = site.permit::<action::Decrypt>(&name()).await.unwrap();
+    let permit = site.permit::<action::ResumeKey>(&name()).await.unwrap();
+    site.keys.resume_key(permit, change(None, "", "")).await.unwrap();
+    assert_eq!(
+        reason(site.decrypt_under(before, ORDERS, &sealed).await),
+        "STATE_FORBIDS",
+        "as it was read"
+    );
+    assert_eq!(site.decrypt(ORDERS, &sealed, &[]).await.unwrap(), b"hello");
+}
+
+#[tokio::test]
+async fn a_rotation_lets_calls_under_way_finish_and_stops_late_ones() {
+    let site = Site::new().await;
+    let sealed = site.encrypt(ORDERS, b"hello", &[]).await.unwrap();
+    let soon = site.permit::<action::Encrypt>(&name()).await.unwrap();
+    let late = site.permit::<action::Encrypt>(&name()).await.unwrap();
+    let opens = site.permit::<action::Decrypt>(&name()).await.unwrap();
+    let old = site.key(ORDERS).await.primary_version().clone();
+    rotate(&site).await.unwrap();
+    assert!(site.encrypt_under(soon, ORDERS, b"x").await.is_ok());
+    while site.directory.stopped(&old, crate::model::Use::Protect).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(reason(site.encrypt_under(late, ORDERS, b"x").await), "STATE_FORBIDS");
+    assert_eq!(site.decrypt_under(opens, ORDERS, &sealed).await.unwrap(), b"hello");
 }
 
 #[tokio::test]
@@ -186,6 +237,43 @@ async fn destruction_waits_can_be_cancelled_and_then_deletes_the_wrapped_key() {
     assert_eq!(reason(site.decrypt(ORDERS, &sealed, &[]).await), "STATE_FORBIDS");
     assert!(site.keys.due_for_destruction().await.unwrap().is_empty());
     assert_eq!(reason(rotate(&site).await), "STATE_FORBIDS");
+}
+
+#[tokio::test]
+async fn an_active_version_is_deactivated_first_and_each_transition_has_its_record() {
+    let site = Site::new().await;
+    let before = site.record_count();
+    rotate(&site).await.unwrap();
+    assert_eq!(
+        told(&site, before),
+        [
+            (2, "to=ACTIVE replaces=1".to_owned()),
+            (1, "from=ACTIVE to=DEACTIVATED reason=rotated to version 2".to_owned()),
+        ]
+    );
+    let (before, due) = (site.record_count(), site.place.clock.now().plus_days(7).rfc3339());
+    destroy(&site, ORDERS, None).await.unwrap();
+    let pending = format!("from=DEACTIVATED to=PENDING_DESTRUCTION due={due} reason=no longer used");
+    assert_eq!(
+        told(&site, before),
+        [
+            (1, pending.clone()),
+            (2, "from=ACTIVE to=DEACTIVATED reason=no longer used".to_owned()),
+            (2, pending),
+        ]
+    );
+}
+
+/// Version and transition of each record after the first `before`.
+fn told(site: &Site, before: usize) -> Vec<(u32, String)> {
+    let records = site.records_after(before);
+    records
+        .into_iter()
+        .map(|record| {
+            assert_eq!((record.verdict, record.code), (Verdict::Success, ""));
+            (record.key.unwrap().1, record.became.unwrap())
+        })
+        .collect()
 }
 
 #[tokio::test]

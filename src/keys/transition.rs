@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use keyreeve_envelope::KeyVersion;
+use keyreeve_envelope::{KeyId, KeyVersion};
 
 use super::{
     Keys, Reason, RequestId, record,
@@ -33,9 +33,14 @@ pub struct ChangeState {
 /// A key as it is after a change.
 pub struct Changed {
     pub key: Arc<Key>,
-    pub(super) version: KeyVersion,
-    /// What happened, for the record.
-    pub(super) detail: String,
+    /// What happened, a record for each; none if this was done before.
+    pub(super) moves: Vec<Move>,
+}
+
+/// One transition of one version, as its record tells it.
+pub(super) struct Move {
+    version: KeyVersion,
+    told: String,
 }
 
 impl Keys {
@@ -105,8 +110,7 @@ impl Keys {
         let next = moved(key, version, transition, request.reason.as_str(), now)?;
         let change = Change::new().update(&next).remember(remembered);
         let changed = Changed {
-            version: version.number,
-            detail: told(&[(version, &next)], &request.reason),
+            moves: vec![Move::between(version, &next)],
             key: Arc::new(with_versions(key, vec![next])),
         };
         Ok((changed, Some(change)))
@@ -131,17 +135,30 @@ impl Changed {
     pub(super) fn nothing(key: &Arc<Key>) -> Self {
         Self {
             key: key.clone(),
-            version: key.primary,
-            detail: "answered again under its request id".to_owned(),
+            moves: Vec::new(),
         }
     }
 }
 
 impl Outcome for Changed {
     fn describe(&self, draft: &mut Draft) {
-        draft.key = Some((self.key.id, self.version.number()));
         draft.items = 1;
-        draft.detail = Some(self.detail.clone());
+        let Some(first) = self.moves.first() else {
+            draft.key = Some((self.key.id, self.key.primary.number()));
+            draft.became = Some("answered=again".to_owned());
+            return;
+        };
+        first.describe(self.key.id, draft);
+    }
+
+    /// Every transition has its record.
+    fn further(&self, first: &Draft) -> Vec<Draft> {
+        let record = |one: &Move| {
+            let mut draft = first.clone();
+            one.describe(self.key.id, &mut draft);
+            draft
+        };
+        self.moves.iter().skip(1).map(record).collect()
     }
 }
 
@@ -176,16 +193,32 @@ pub(super) fn moved(
     })
 }
 
-/// Both ends of each transition and the reason, as the record tells them.
-pub(super) fn told(moves: &[(&Version, &Version)], reason: &Reason) -> String {
-    let moves: Vec<String> = moves
-        .iter()
-        .map(|(from, to)| format!("version {}: {} to {}", from.number, from.state, to.state))
-        .collect();
-    let moves = moves.join(", ");
-    match reason.as_str() {
-        "" => moves,
-        reason => format!("{moves}; reason: {reason}"),
+impl Move {
+    /// `from=ACTIVE to=SUSPENDED reason=…`. The reason, which may hold anything, is last; left out if there is none.
+    pub(super) fn between(from: &Version, to: &Version) -> Self {
+        let mut told = format!("from={} to={}", from.state, to.state);
+        if let Some(due) = to.destroy_at {
+            told.push_str(&format!(" due={}", due.rfc3339()));
+        }
+        Self::new(to.number, told, &to.state_reason)
+    }
+
+    /// The first state of a version that takes the place of another.
+    pub(super) fn in_place_of(old: KeyVersion, new: &Version) -> Self {
+        Self::new(new.number, format!("to={} replaces={old}", new.state), "")
+    }
+
+    fn new(version: KeyVersion, mut told: String, reason: &str) -> Self {
+        if !reason.is_empty() {
+            told.push_str(" reason=");
+            told.push_str(reason);
+        }
+        Self { version, told }
+    }
+
+    fn describe(&self, key: KeyId, draft: &mut Draft) {
+        draft.key = Some((key, self.version.number()));
+        draft.became = Some(self.told.clone());
     }
 }
 

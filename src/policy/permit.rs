@@ -75,7 +75,11 @@ impl<A: Action> Permit<A> {
     async fn commit<T: Outcome>(mut self, result: Result<T>, change: Option<Change>) -> Result<Recorded<T>> {
         let (slot, draft) = self.close(&result);
         let object = draft.object.clone();
-        let committed = slot.commit(vec![draft], change).await;
+        let mut drafts = result
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |answer| answer.further(&draft));
+        drafts.insert(0, draft);
+        let committed = slot.commit(drafts, change).await;
         released(committed, result, &object)
     }
 
@@ -119,7 +123,7 @@ pub async fn complete_pair<A: Action, B: Action, T: Outcome>(
 pub struct Recorded<T>(T);
 
 impl<T> Recorded<T> {
-    /// The answer itself. Named by `grpc/convert.rs` and the command line's bootstrap only (`tests/layout.rs`).
+    /// The answer itself. Named by `grpc/convert.rs` only (`tests/layout.rs`).
     pub fn release(self) -> T {
         self.0
     }
