@@ -109,6 +109,11 @@ impl Config {
         self.server.check()?;
         self.tls.check()?;
         self.audit.check()?;
+        if self.tombstone_file().starts_with(&self.store.data_dir) && self.store.tombstones.is_some() {
+            return Err(
+                "[store] tombstones lies under data_dir, and would be lost with it: put it elsewhere".to_owned(),
+            );
+        }
         self.log.check()?;
         if !self.server.local.ip().is_loopback() && !self.security.insecure_local_anywhere {
             return Err(format!(
@@ -120,6 +125,20 @@ impl Config {
         self.token
             .check(self.security.insecure_test_settings)
             .map_err(|error| error.to_string())
+    }
+
+    /// The tombstone file: as set, or beside the data directory and not in it, so that who wipes and restores that keeps this.
+    pub fn tombstone_file(&self) -> PathBuf {
+        match (&self.store.tombstones, self.store.data_dir.file_name()) {
+            (Some(file), _) => file.clone(),
+            (None, Some(name)) => {
+                let mut name = name.to_owned();
+                name.push(".tombstones");
+                self.store.data_dir.with_file_name(name)
+            }
+            // The root of a file system, or `..`.
+            (None, None) => self.store.data_dir.join("tombstones"),
+        }
     }
 
     /// Directory of the audit segments: as set, or `audit` under the data directory.
@@ -249,6 +268,18 @@ mod tests {
         let set = variables(&[("KEYREEVE_SERVER__DRAIN_S", "7")]);
         let text = Config::parse(&file, "k.toml", set).unwrap_err().to_string();
         assert!(text.contains("line 13"), "{text}");
+    }
+
+    #[test]
+    fn the_tombstone_file_is_never_in_the_data_directory() {
+        let parse = |store: &str| Config::parse(&format!("{MINIMAL}[store]\n{store}\n"), "k.toml", []);
+        let file = |store: &str| parse(store).unwrap().tombstone_file();
+        assert_eq!(file(""), Path::new("/var/lib/keyreeve.tombstones"));
+        assert_eq!(file("data_dir = \"/srv/k/\""), Path::new("/srv/k.tombstones"));
+        assert_eq!(file("data_dir = \"k\""), Path::new("k.tombstones"));
+        assert_eq!(file("tombstones = \"/a/b\""), Path::new("/a/b"));
+        let inside = "data_dir = \"/srv/k\"\ntombstones = \"/srv/k/audit/tombstones\"";
+        assert!(parse(inside).unwrap_err().to_string().contains("data_dir"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::{
     token::{OpenError, TokenError, exit_now},
 };
 pub use destroy_due::destroy_due;
-pub use node::{Fault, Node, TOKEN_GROUP, tombstone_file};
+pub use node::{Fault, Node, TOKEN_GROUP};
 use notify::Manager;
 use signals::Signals;
 

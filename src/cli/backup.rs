@@ -19,7 +19,6 @@ use super::{
 use crate::{
     audit,
     clock::{Clock as _, SystemClock},
-    server,
     store::backup::{LOG, LogEntry, Snapshot, seal, snapshot},
 };
 
@@ -56,7 +55,7 @@ impl Backup {
     pub async fn run(self, format: Format) -> Outcome {
         let config = self.config.load()?;
         let key = row_key(&config).await?;
-        let tombstones = server::tombstone_file(&config);
+        let tombstones = config.tombstone_file();
         let copied = snapshot(&config.store.data_dir, &tombstones, &key, &self.into)
             .await
             .map_err(causes)?;

@@ -20,7 +20,7 @@ use crate::{
     audit,
     clock::SystemClock,
     config::Config,
-    server::{self, Node},
+    server::Node,
     store::{self, Applied, restore},
 };
 
@@ -80,7 +80,7 @@ impl Restore {
             .create(&config.store.data_dir);
         made.map_err(|error| Failure::file("make", &config.store.data_dir, &error))?;
         let row_key = row_key(config).await?;
-        let (data_dir, tombstone_file) = (&config.store.data_dir, server::tombstone_file(config));
+        let (data_dir, tombstone_file) = (&config.store.data_dir, config.tombstone_file());
         let log_directory = config.audit_directory();
         let target = restore::Target {
             directory: data_dir,

@@ -148,12 +148,15 @@ impl TlsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     pub data_dir: PathBuf,
+    /// Ids of destroyed versions. Default: beside `data_dir`, named like it with `.tombstones` behind.
+    pub tombstones: Option<PathBuf>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             data_dir: "/var/lib/keyreeve".into(),
+            tombstones: None,
         }
     }
 }

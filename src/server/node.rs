@@ -3,7 +3,7 @@
 use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -81,7 +81,7 @@ impl Node {
         make_directory(&log_directory)?;
         let (directory, committer) = store::open(store::Options {
             directory: config.store.data_dir.clone(),
-            tombstone_file: tombstone_file(config),
+            tombstone_file: config.tombstone_file(),
             row_key: row,
             clock: clock.clone(),
             cached_keys: CACHED_KEYS,
@@ -208,11 +208,6 @@ fn environments(config: &Config) -> Result<Vec<EnvironmentName>, ServerError> {
         })
     };
     config.token.environments.iter().map(parse).collect()
-}
-
-/// Where the ids of destroyed versions are: beside the log, not in the store's database, since it must outlive a restored store.
-pub fn tombstone_file(config: &Config) -> PathBuf {
-    config.audit_directory().join("tombstones")
 }
 
 fn make_directory(path: &Path) -> Result<(), ServerError> {
