@@ -5,6 +5,8 @@ use zeroize::Zeroizing;
 /// A PIN. Wiped on drop; no `Debug`, `Display`, `Clone`, `PartialEq`.
 pub struct Pin(Zeroizing<Vec<u8>>);
 
+static_assertions::assert_not_impl_any!(Pin: std::fmt::Debug, std::fmt::Display, Clone, PartialEq);
+
 impl Pin {
     /// Takes the bytes as they are; strip a file's trailing newline before.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Pin {

@@ -128,7 +128,21 @@ fn a_name_that_is_authority_is_found_outside_its_modules() {
         "`Root` is authority",
     );
     caught("keys/create.rs", "use crate::token::*;", "hides what is used");
-    clean("server.rs", "use crate::{store::Committer, token::Root};");
+    caught("server.rs", "use crate::store::Committer;", "`Committer` is authority");
+    caught("cli/audit.rs", "use crate::store::{self, open};", "`open` is authority");
+    caught(
+        "cli/audit.rs",
+        "async fn f() { crate::store::open(options).await }",
+        "`open` is authority",
+    );
+    caught(
+        "keys/create.rs",
+        "use crate::token::{Call, Token};",
+        "`Call` is authority",
+    );
+    caught("grpc/health.rs", "use crate::token::Host;", "`Host` is authority");
+    clean("server/node.rs", "use crate::{store, token::{Host, Root}};");
+    clean("audit/writer.rs", "use crate::store::Committer;");
     clean("token/session.rs", "use keyreeve_pkcs11::Slot;");
 }
 
@@ -164,7 +178,12 @@ fn a_caller_made_up_by_a_handler_is_found() {
         "crate::identity::Caller::job(\"init\", facts)",
         "`Caller::job`",
     );
-    clean("server.rs", "Caller::job(\"destroy-due-versions\", facts)");
+    caught(
+        "server.rs",
+        "Caller::job(\"destroy-due-versions\", facts)",
+        "`Caller::job`",
+    );
+    clean("server/destroy_due.rs", "Caller::job(\"destroy-due-versions\", facts)");
 }
 
 #[test]
