@@ -20,6 +20,7 @@ use crate::{
     audit,
     clock::SystemClock,
     config::Config,
+    policy::Policies,
     server::Node,
     store::{self, Applied, restore},
 };
@@ -72,7 +73,9 @@ impl Restore {
     }
 
     async fn restore(&self, config: &Config) -> Result<Done, Failure> {
-        // Before anything is written: is the backup whole, is this its token?
+        // Before anything is written: is the backup whole, is this its token, and can the node then be opened? What was laid and not
+        // opened would go on in the old epoch of the log.
+        Policies::load(config.policy.directory.clone()).map_err(causes)?;
         restore::check(&self.from).map_err(causes)?;
         let made = DirBuilder::new()
             .recursive(true)
@@ -105,7 +108,14 @@ impl Restore {
             )));
         }
         let opened = Node::open_restored(config, Arc::new(SystemClock), &self.reason).await;
-        opened.map_err(causes)?.close().await;
+        let opened = opened.map_err(|error| match causes(error) {
+            Failure::Failed(why) => Failure::failed(format!(
+                "{why}\nno new epoch of the log was opened: do not serve with `{}`; empty it and restore again",
+                data_dir.display()
+            )),
+            other => other,
+        });
+        opened?.close().await;
         let epochs = audit::epochs(&log_directory).map_err(causes)?;
         let epoch = epochs.last().copied().unwrap_or_default();
         Ok(Done {

@@ -113,6 +113,11 @@ impl TokenConfig {
         for (name, value) in [
             ("queue_items", self.queue_items),
             ("cached_handles", self.cached_handles),
+            // Every call would be too late, and the first would end the process.
+            (
+                "call_deadline_ms",
+                usize::try_from(self.call_deadline_ms).unwrap_or(usize::MAX),
+            ),
         ] {
             if value == 0 {
                 return Err(TokenConfigError::Zero(name));
@@ -158,6 +163,14 @@ mod tests {
         let config = parse("label = \"a\"\npin_fd = 3\ninsecure_test_call_delay_us = 1000");
         assert_eq!(config.check(false), Err(TokenConfigError::TestDelay));
         assert_eq!(config.check(true), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        for name in ["queue_items", "cached_handles", "call_deadline_ms"] {
+            let config = parse(&format!("label = \"a\"\npin_fd = 3\n{name} = 0"));
+            assert_eq!(config.check(false), Err(TokenConfigError::Zero(name)));
+        }
     }
 
     #[test]
