@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".keyreeve.v1")
+        .codec_path("crate::codec::Codec")
         .skip_debug([".keyreeve.v1"])
         .compile_fds(descriptors)?;
     for file in files {

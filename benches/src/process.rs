@@ -68,6 +68,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.stdin.take();
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         for _ in 0..50 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;

@@ -7,7 +7,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use crate::{Failure, load::Measured, process::Process, report::Report};
@@ -153,7 +154,7 @@ fn many_keys(options: &Options, work: &Path, small: &Service, report: &mut Repor
 fn slow_token(options: &Options, work: &Path, report: &mut Report) -> Result<(), Failure> {
     let threads = 16;
     let environment = [
-        ("KEYREEVE_TOKEN__THREADS", threads.to_string()),
+        ("KEYREEVE_TOKEN__SESSION_THREADS", threads.to_string()),
         ("KEYREEVE_TOKEN__INSECURE_TEST_CALL_DELAY_US", "1000".to_owned()),
     ];
     let slow = Service::start(options, &work.join("slow"), &["--durability", "written"], &environment)?;
@@ -220,34 +221,24 @@ impl Service {
         environment: &[(&str, String)],
     ) -> Result<Self, Failure> {
         let mut command = Command::new(&options.keyreeve);
+        command.arg("dev").arg("--dir").arg(directory);
         command
-            .arg("dev")
-            .arg("--dir")
-            .arg(directory)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--local", "127.0.0.1:0"])
             .args(arguments);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        let mut process = Process::start(&mut command)?;
-        let mut told = |name: &str| {
-            Ok::<_, Failure>(
-                process
-                    .line_after(&format!("export {name}="))?
-                    .trim_matches(['\'', '"'])
-                    .to_owned(),
-            )
+        let process = Process::start(command.stderr(Stdio::null()))?;
+        let told = exports(&directory.join("env"))?;
+        let value = |name: &str| {
+            told.get(name)
+                .cloned()
+                .ok_or_else(|| format!("the server told no {name}"))
         };
-        let (address, ca, certificate, key) = (
-            told("KEYREEVE_ADDR")?,
-            told("KEYREEVE_CA")?,
-            told("KEYREEVE_CERT")?,
-            told("KEYREEVE_KEY")?,
-        );
         Ok(Self {
             process: process.into(),
-            address,
-            ca,
-            certificate,
-            key,
+            address: value("KEYREEVE_ADDR")?,
+            ca: value("KEYREEVE_CA")?,
+            certificate: value("KEYREEVE_CERT")?,
+            key: value("KEYREEVE_KEY")?,
         })
     }
 
@@ -343,6 +334,21 @@ impl Service {
     fn rss(&self) -> Result<u64, Failure> {
         self.process.borrow().rss()
     }
+}
+
+/// The variables of a file that a shell would source, once it is there: the server writes it when it takes calls.
+fn exports(file: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    for _ in 0..600 {
+        if let Ok(text) = fs::read_to_string(file) {
+            return Ok(text
+                .lines()
+                .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+                .collect());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err("the server did not start within a minute: try `keyreeve dev`".into())
 }
 
 /// The raw loop on a token of its own.

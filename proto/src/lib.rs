@@ -3,6 +3,8 @@
 //! No message has `Debug`: prost would derive it over plaintext and keys.
 #![forbid(unsafe_code)]
 
+mod codec;
+
 /// Package `keyreeve.v1`: messages, client stubs and server traits.
 #[allow(clippy::all, clippy::pedantic)]
 pub mod v1 {

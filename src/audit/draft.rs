@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 /// The fields of one record that are known without its place in the log. One record per (call, key).
 ///
 /// Resource ids are recorded, plaintext, keys and credentials never; encryption-context values only as `ec_mac`, hence no `Debug`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Draft {
     pub time: Option<Timestamp>,
     /// Name of the environment, in full.
@@ -49,6 +49,45 @@ pub struct Draft {
 }
 
 static_assertions::assert_not_impl_any!(Draft: std::fmt::Debug, std::fmt::Display);
+
+impl Draft {
+    /// Nothing yet but who called. Unlike `default`, it makes no actor of its own to throw away.
+    pub fn by(actor: Arc<Actor>) -> Self {
+        Self {
+            actor,
+            time: None,
+            environment: None,
+            request_id: Arc::default(),
+            trace: None,
+            on_behalf: None,
+            peer: None,
+            operation: "",
+            key: None,
+            object: Arc::default(),
+            became: None,
+            policy: Arc::default(),
+            rule: Arc::default(),
+            verdict: Verdict::default(),
+            code: "",
+            detail: None,
+            ec_keys: Vec::new(),
+            ec: None,
+            items: 0,
+            failed: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            ciphertexts: Vec::new(),
+            token: None,
+            latency_us: 0,
+        }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::by(Arc::default())
+    }
+}
 
 /// Who called, as the record shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -109,11 +109,13 @@ impl Slot {
         committed.await.unwrap_or(Err(CommitError::Unwritable))
     }
 
-    /// Hands over the record of a permit that was dropped midway. Synchronous: it is called from `Drop`.
-    pub(crate) fn abort(self, mut draft: Draft) {
-        draft.verdict = Verdict::Aborted;
+    /// Hands over the records of a permit that was dropped midway. Synchronous: it is called from `Drop`.
+    pub(crate) fn abort(self, mut drafts: Vec<Draft>) {
+        for draft in &mut drafts {
+            draft.verdict = Verdict::Aborted;
+        }
         self.permit.send(Entry {
-            drafts: vec![draft],
+            drafts,
             change: None,
             done: None,
         });

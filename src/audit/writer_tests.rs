@@ -119,7 +119,7 @@ async fn a_log_starts_records_and_stops_and_all_of_it_verifies() {
     // Two records of one entry stand together.
     let slot = log.reserve(soon()).await.unwrap();
     slot.commit(vec![draft(7), draft(8)], None).await.unwrap();
-    log.reserve(soon()).await.unwrap().abort(draft(9));
+    log.reserve(soon()).await.unwrap().abort(vec![draft(9)]);
     handle.stop().await.unwrap();
 
     let records = node.records();

@@ -3,6 +3,8 @@
 //! hyper is driven directly, not through tonic's server: its timer answers deadlines with a bare CANCELLED that no layer can reach,
 //! ends all connections at the same age, and boxes each call twice.
 
+mod gather;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
@@ -15,6 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use self::gather::Gathering;
 use super::{
     Dispatch, Front,
     layers::Connection,
@@ -206,7 +209,10 @@ impl<D: Dispatch> Shared<D> {
             let (shared, connection) = (self.clone(), connection.clone());
             async move { Ok::<_, std::convert::Infallible>(shared.front.serve(&connection, request).await) }
         });
-        let mut http = std::pin::pin!(self.http2.serve_connection(TokioIo::new(stream), service));
+        let mut http = std::pin::pin!(
+            self.http2
+                .serve_connection(TokioIo::new(Gathering::new(stream)), service)
+        );
         // `None`: asked to stop, and `serve` sets the limit. Otherwise old: a stream that never ends is cut after a while.
         let grace = tokio::select! {
             // What goes wrong here is the peer's, and he is gone.

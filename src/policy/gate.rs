@@ -33,7 +33,8 @@ pub type NameOf<A> = <<A as Action>::On as Resource>::Name;
 
 /// What came of one question: the resource, or why there is no permit. The draft is for the record either way.
 struct Judged<On> {
-    draft: Draft,
+    /// One, where it will travel to the writer from.
+    drafts: Vec<Draft>,
     on: Result<On>,
 }
 
@@ -57,10 +58,10 @@ impl Gate {
     /// absent and what is forbidden; `NotFound` for who would be allowed. Refusals are in the log before they are answered.
     pub async fn permit<A: Action>(&self, caller: &Caller, name: &NameOf<A>, context: Context) -> Result<Permit<A>> {
         let slot = self.log.reserve(caller.facts().deadline).await?;
-        let Judged { draft, on } = self.judge::<A>(caller, name, context).await;
+        let Judged { drafts, on } = self.judge::<A>(caller, name, context).await;
         match on {
-            Ok(on) => Ok(Permit::new(on, caller.clone(), slot, draft)),
-            Err(error) => Err(refuse(slot, vec![draft], error).await),
+            Ok(on) => Ok(Permit::new(on, caller.clone(), slot, drafts)),
+            Err(error) => Err(refuse(slot, drafts, error).await),
         }
     }
 
@@ -78,8 +79,8 @@ impl Gate {
         let error = match (first.on, second.on) {
             (Ok(a), Ok(b)) => {
                 return Ok((
-                    Permit::new(a, caller.clone(), slot, first.draft),
-                    Permit::new(b, caller.clone(), other, second.draft),
+                    Permit::new(a, caller.clone(), slot, first.drafts),
+                    Permit::new(b, caller.clone(), other, second.drafts),
                 ));
             }
             // A refusal says more than that something is missing.
@@ -87,7 +88,9 @@ impl Gate {
             (Err(error), _) | (Ok(_), Err(error)) => error,
         };
         drop(other);
-        Err(refuse(slot, vec![first.draft, second.draft], error).await)
+        let mut drafts = first.drafts;
+        drafts.extend(second.drafts);
+        Err(refuse(slot, drafts, error).await)
     }
 
     async fn judge<A: Action>(&self, caller: &Caller, name: &NameOf<A>, context: Context) -> Judged<A::On> {
@@ -126,7 +129,10 @@ impl Gate {
         let mut draft = self.draft::<A>(caller, name, object, on.as_ref().ok(), context);
         draft.policy = policies.hash().clone();
         settle(&mut draft, decision, on.as_ref().err(), caller);
-        Judged { draft, on }
+        Judged {
+            drafts: vec![draft],
+            on,
+        }
     }
 
     /// The thing, if it is there, and whether its environment is production; one that does not exist counts as production.
@@ -168,7 +174,6 @@ impl Gate {
             environment,
             request_id: facts.request_id.clone(),
             trace: facts.trace.clone(),
-            actor: caller.identity().actor.clone(),
             peer: facts.peer.clone(),
             operation: A::NAME,
             key: match view {
@@ -180,7 +185,7 @@ impl Gate {
             ec: context.ec,
             items: context.items,
             bytes_in: context.plaintext_bytes,
-            ..Draft::default()
+            ..Draft::by(caller.identity().actor.clone())
         }
     }
 }

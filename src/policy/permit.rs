@@ -27,16 +27,23 @@ pub struct Permit<A: Action> {
 
 struct Open {
     slot: Slot,
-    draft: Draft,
+    /// Exactly one: made where it will travel to the writer from, since a draft is large and a permit moves often.
+    drafts: Vec<Draft>,
+}
+
+impl Open {
+    fn draft(&mut self) -> &mut Draft {
+        self.drafts.first_mut().expect("an open permit has its draft")
+    }
 }
 
 impl<A: Action> Permit<A> {
-    /// For the gate alone, once it has decided.
-    pub(in crate::policy) fn new(on: A::On, caller: Caller, slot: Slot, draft: Draft) -> Self {
+    /// For the gate alone, once it has decided. `drafts`: the one of this permit.
+    pub(in crate::policy) fn new(on: A::On, caller: Caller, slot: Slot, drafts: Vec<Draft>) -> Self {
         Self {
             on,
             caller,
-            open: Some(Open { slot, draft }),
+            open: Some(Open { slot, drafts }),
             token: OnceLock::new(),
             action: PhantomData,
         }
@@ -73,34 +80,37 @@ impl<A: Action> Permit<A> {
     }
 
     async fn commit<T: Outcome>(mut self, result: Result<T>, change: Option<Change>) -> Result<Recorded<T>> {
-        let (slot, draft) = self.close(&result);
-        let object = draft.object.clone();
-        let mut drafts = result
+        let Open { slot, mut drafts } = self.close(&result);
+        let own = drafts.first().expect("an open permit has its draft");
+        let object = own.object.clone();
+        let further = result
             .as_ref()
-            .map_or_else(|_| Vec::new(), |answer| answer.further(&draft));
-        drafts.insert(0, draft);
+            .map_or_else(|_| Vec::new(), |answer| answer.further(own));
+        drafts.extend(further);
         let committed = slot.commit(drafts, change).await;
         released(committed, result, &object)
     }
 
-    /// Takes the place in the log and the finished draft.
-    fn close<T: Outcome>(&mut self, result: &Result<T>) -> (Slot, Draft) {
-        let Open { slot, mut draft } = self
+    /// Takes the place in the log, with the finished draft.
+    fn close<T: Outcome>(&mut self, result: &Result<T>) -> Open {
+        let mut open = self
             .open
             .take()
             .expect("a permit is completed once: completing consumes it");
+        let draft = open.draft();
         draft.token = self.token.take();
-        finish(&mut draft, &self.caller, result);
-        (slot, draft)
+        finish(draft, &self.caller, result);
+        open
     }
 }
 
 impl<A: Action> Drop for Permit<A> {
     fn drop(&mut self) {
-        if let Some(Open { slot, mut draft }) = self.open.take() {
+        if let Some(mut open) = self.open.take() {
+            let draft = open.draft();
             draft.token = self.token.take();
             draft.latency_us = elapsed_us(&self.caller);
-            slot.abort(draft);
+            open.slot.abort(open.drafts);
         }
     }
 }
@@ -111,12 +121,13 @@ pub async fn complete_pair<A: Action, B: Action, T: Outcome>(
     mut second: Permit<B>,
     result: Result<T>,
 ) -> Result<Recorded<T>> {
-    let (slot, draft) = first.close(&result);
-    let (spare, other) = second.close(&result);
-    let object = draft.object.clone();
-    let committed = slot.commit(vec![draft, other], None).await;
-    drop(spare);
-    released(committed, result, &object)
+    let Open { slot, mut drafts } = first.close(&result);
+    let other = second.close(&result);
+    let object = drafts.first().map(|draft| draft.object.clone());
+    drafts.extend(other.drafts);
+    let committed = slot.commit(drafts, None).await;
+    drop(other.slot);
+    released(committed, result, object.as_deref().unwrap_or_default())
 }
 
 /// An answer whose record is committed. Only this converts to a message of the wire.

@@ -6,6 +6,6 @@ use keyreeve::{
     policy::{Permit, System, action},
 };
 
-fn misuse(caller: Caller, slot: Slot, draft: Draft) -> Permit<action::WhoAmI> {
-    Permit::new(System, caller, slot, draft)
+fn misuse(caller: Caller, slot: Slot, drafts: Vec<Draft>) -> Permit<action::WhoAmI> {
+    Permit::new(System, caller, slot, drafts)
 }
