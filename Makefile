@@ -12,7 +12,7 @@ help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## Installs the Debian packages that building and testing need
-	@softhsm/packages.sh gcc libc6-dev python3-venv
+	@softhsm/packages.sh gcc g++ libc6-dev python3 python3-venv
 	@softhsm/install.sh
 
 lint: ## Format, clippy, dependencies (licences, bans, advisories), shell scripts
@@ -23,10 +23,10 @@ lint: ## Format, clippy, dependencies (licences, bans, advisories), shell script
 	else echo "NOTE: shell scripts were NOT checked: shellcheck is not installed"; fi
 
 # Both tokens first, so that a missing package shows before the long part.
-test: install ## Everything CI runs: lint, then every test on SoftHSM and on Kryoptic
+test: install ## Everything CI runs: lint, short fuzzing, then every test on SoftHSM and on Kryoptic
 	@tests/kryoptic/build.sh >/dev/null
 	@$(MAKE) lint
-	cargo build --workspace --locked
+	fuzz/run.sh 10
 	KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" cargo test --workspace --locked --no-fail-fast
 
 demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a refusal, the audit log
