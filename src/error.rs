@@ -16,7 +16,7 @@ pub enum Error {
     InvalidArgument { field: &'static str, problem: String },
     #[error("the checksum of `{field}` does not match: the data changed on its way; send it again")]
     ChecksumMismatch { field: &'static str },
-    /// Whatever is wrong with a ciphertext, its key, its context: one error (security design, section 3).
+    /// Whatever is wrong with a ciphertext, its key, its context: one error (`docs/formats.md`, section 3).
     #[error("the ciphertext cannot be opened with this key and context")]
     DecryptFailed,
     #[error("the caller is not authenticated: {0}")]
@@ -58,9 +58,9 @@ pub enum Error {
     TokenUnavailable(#[source] TokenError),
     #[error("the token refuses this operation; `keyreeve doctor` tells why")]
     TokenRefuses(#[source] TokenError),
-    #[error("the audit log cannot be written: nothing was done")]
+    #[error("the audit log cannot be written: no answer is given, and a change may or may not have been made")]
     LogUnavailable,
-    /// A row failed its MAC, its place in the change chain, or its blob's tag (security design, sections 5 and 6a).
+    /// A row failed its MAC, its place in the change chain, or its blob's tag (`docs/formats.md`, sections 5 and 9).
     #[error(
         "stored data of `{object}` failed its integrity check: the version is refused; run `keyreeve audit verify`"
     )]

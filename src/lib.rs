@@ -36,3 +36,5 @@ pub mod telemetry;
 pub mod token;
 
 pub use error::{Error, Result};
+/// The messages of the wire, for those who build on this library.
+pub use keyreeve_proto as proto;

@@ -6,7 +6,7 @@ use std::alloc::System;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes all memory when it is freed: buffers of TLS, HTTP/2 and protobuf hold plaintext, and are not ours to wipe one by one
-/// (security design, section 10.2).
+/// (`SECURITY.md`).
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

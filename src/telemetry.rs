@@ -1,7 +1,7 @@
 //! What the service says of itself: log lines, metrics, panics. Not the audit log.
 //!
 //! Log fields are an allowlist: a field that is not in [`FIELDS`] is dropped before the line is made, so that a slip in a log statement
-//! cannot print plaintext, keys or credentials (security design, section 10.5). Other crates' events come through as warnings and
+//! cannot print plaintext, keys or credentials (`SECURITY.md`). Other crates' events come through as warnings and
 //! errors only, whatever the level: their debug lines print frames and statements.
 
 mod lines;

@@ -1,5 +1,5 @@
 //! The complete templates of Keyreeve's keys. Every usage is named, on or off: what a template leaves out, SoftHSM
-//! turns on (and SENSITIVE off). Source: docs/architecture.md, keys and who holds them.
+//! turns on (and SENSITIVE off). Source: docs/formats.md, section 1.
 
 use crate::mechanism::Mechanism;
 use crate::template::{Attribute, KeyType, ObjectClass, Template};

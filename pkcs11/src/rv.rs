@@ -1,7 +1,7 @@
 //! A failed call, and the recovery class it demands (E1 to E13).
 //!
 //! The class depends on the function as well as the code: modules answer `CKR_GENERAL_ERROR` for a tampered input
-//! (SoftHSM) as for a dead device. Acting on a class is the token layer's work. Source: docs/architecture.md, errors.
+//! (SoftHSM) as for a dead device. Acting on a class is the token layer's work.
 
 use crate::codes::ReturnCode;
 use std::fmt;

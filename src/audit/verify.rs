@@ -2,7 +2,7 @@
 //!
 //! Every record is parsed, hashed and held against its neighbours: number, `prev`, name of the log, chain of changes, segment names.
 //! So an edited byte, and a record that was deleted, swapped or inserted, shows where it stands, unless it is at the very end: the
-//! newest records can be cut off unseen until checkpoints are signed (security design, section 6, "Limits of evidence").
+//! newest records can be cut off unseen until checkpoints are signed (`docs/formats.md`, section 8).
 
 use std::{
     fmt, io,

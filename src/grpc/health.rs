@@ -1,7 +1,7 @@
 //! Whether the service works: its readiness, gRPC health, and the plain local port.
 //!
 //! Ready means that the token serves and the log is writable, and nobody is shutting down. Reasons are words of ours: never a
-//! name, label or serial (security design, section 8, "Health").
+//! name, label or serial (`SECURITY.md`).
 
 use std::{
     io,

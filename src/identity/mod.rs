@@ -1,7 +1,7 @@
 //! Who is calling. A [`Caller`] is built here from the leaf certificate of the connection, and by jobs of the service itself; nowhere else.
 //!
 //! The handshake is checked by [`ClientVerifier`], the leaf read into a [`Peer`] once per connection, and each request checks the
-//! leaf's time and the [`Revocations`] again. Rules: SPIFFE X.509-SVID; security design, section 6b.
+//! leaf's time and the [`Revocations`] again. Rules: SPIFFE X.509-SVID.
 
 mod caller;
 mod revocation;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{EnvironmentId, KeyId, KeyName, KeyState, KeyVersion, Team};
 use crate::{Error, Result, clock::Timestamp};
 
-/// What a key is for. One key, one purpose (security design, section 1).
+/// What a key is for. One key, one purpose (`docs/formats.md`, section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     EncryptDecrypt,

@@ -158,7 +158,7 @@ impl From<DecryptFailed> for Error {
     }
 }
 
-/// No work without randomness (security design, section 10).
+/// No work without randomness (`SECURITY.md`).
 pub(super) fn generator_failed(error: Unspecified) -> Error {
     Error::internal(error)
 }

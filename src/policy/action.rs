@@ -1,4 +1,4 @@
-//! Every action, in one table: the source of the permit types, of the Cedar schema and of the list in `docs/`.
+//! Every action, in one table: the source of the permit types and of the Cedar schema.
 //!
 //! `uses`: may work a key in the token. `makes`: may make a version in the token. `changes`: may change the store;
 //! its decisions are never cached.

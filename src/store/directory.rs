@@ -11,7 +11,7 @@ use crate::{
 
 /// Keys that one round of the destruction job is given.
 const DUE: u32 = 1_000;
-/// Caches obey a change within 1 s (security design, section 7); this leaves time for the answer.
+/// Caches obey a change within 1 s (`docs/formats.md`, section 12); this leaves time for the answer.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What everyone may read. Cheap to clone.

@@ -25,7 +25,7 @@ pub enum StoreError {
     Newer { found: u32, known: u32 },
     #[error("`{object}` of the store failed its integrity check: {problem}; run `keyreeve audit verify`")]
     Tampered { object: String, problem: &'static str },
-    /// The log knows a change that the store does not have (security design, section 6a).
+    /// The log knows a change that the store does not have (`docs/formats.md`, section 9).
     #[error(
         "the store ends at change {found}, the audit log knows change {known}: the store was rolled back; restore the newest backup with `keyreeve restore`"
     )]

@@ -1,4 +1,4 @@
-//! The MAC of a row and the link of a change (`docs/formats.md`, "Rows that carry authority"; security design, section 6a).
+//! The MAC of a row and the link of a change (`docs/formats.md`, section 9).
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use keyreeve_envelope::subkey::SubkeyBytes;

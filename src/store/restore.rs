@@ -1,7 +1,7 @@
 //! From a backup to a store that starts: check, lay out, open a new epoch of the log.
 //!
 //! The token group is not restored: it must be there already. What happened after the backup is lost to the store, not to the evidence:
-//! the new epoch says what was last known of the log before it (security design, section 6).
+//! the new epoch says what was last known of the log before it (`docs/formats.md`, section 8).
 
 use std::{
     fs,

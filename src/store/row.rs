@@ -1,4 +1,4 @@
-//! The canonical bytes of a row, over which its MAC goes (`docs/formats.md`, "Rows that carry authority"; security design, section 6a).
+//! The canonical bytes of a row, over which its MAC goes (`docs/formats.md`, section 9).
 
 /// Tables whose rows carry authority. The name is part of the MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,4 +1,4 @@
-//! The rules of use of a row, and the walk that checks a whole store against them (security design, section 6a).
+//! The rules of use of a row, and the walk that checks a whole store against them (`docs/formats.md`, section 9).
 
 use std::{collections::HashMap, path::Path};
 

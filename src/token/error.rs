@@ -16,7 +16,7 @@ pub enum TokenError {
     /// The token refuses the mechanism, template or key (class E10).
     #[error("{0}")]
     Refused(Arc<str>),
-    /// A wrapped key failed its tag: the store's fault (security design, section 5, "Order on use").
+    /// A wrapped key failed its tag: the store's fault (`docs/formats.md`, section 5).
     #[error("the tag of a wrapped key does not verify")]
     BlobTag,
     /// A wrong answer of the token (class E13): latched, page.

@@ -1,7 +1,7 @@
 //! Random bytes of the token, drawn ahead so that a data key does not cost a token call of its own.
 //!
 //! At most one block of 4 KiB. It is dropped, unused, when the host may have been stopped, suspended, cloned or restored
-//! meanwhile: a clone that held the same block would make the same token bytes. Source: security design, section 3, "Random".
+//! meanwhile: a clone that held the same block would make the same token bytes. Source: `docs/formats.md`, section 3.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

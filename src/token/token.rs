@@ -31,7 +31,7 @@ use crate::{
 /// How long a handle may take to be forgotten. Nobody's deadline: the change is committed by then.
 const EVICT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The token group of each environment. Bound in the configuration file, never by a row (security design, T33).
+/// The token group of each environment. Bound in the configuration file, never by a row (`SECURITY.md`).
 pub struct Tokens {
     groups: Vec<Arc<Token>>,
     of_environment: HashMap<EnvironmentName, Arc<Token>>,
@@ -186,7 +186,7 @@ impl Token {
 
     /// The token's half of `length` bytes of data-key material, from a block drawn ahead; no byte is given twice.
     ///
-    /// The other half is the host's: neither generator alone decides a data key (security design, section 3, "Random").
+    /// The other half is the host's: neither generator alone decides a data key (`docs/formats.md`, section 3).
     pub async fn random_share<A: UsesKey>(&self, permit: &Permit<A>, length: usize) -> Result<Zeroizing<Vec<u8>>> {
         let mut share = Zeroizing::new(Vec::with_capacity(length));
         while share.len() < length {

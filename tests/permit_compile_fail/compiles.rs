@@ -3,6 +3,7 @@ use keyreeve::{
     Result,
     operations::{Encrypt, Operations, Sealed},
     policy::{Permit, Recorded, UsesKey, action},
+    proto::v1::EncryptResponse,
 };
 
 pub async fn encrypt(
@@ -12,6 +13,10 @@ pub async fn encrypt(
 ) -> Result<Recorded<Sealed>> {
     works_the_key(&permit);
     operations.encrypt(permit, request).await
+}
+
+pub fn answer(recorded: Recorded<Sealed>) -> EncryptResponse {
+    recorded.into()
 }
 
 fn works_the_key<A: UsesKey>(_: &Permit<A>) {}

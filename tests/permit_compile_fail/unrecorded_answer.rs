@@ -1,9 +1,7 @@
-// fails: E0308
-//! What goes to the wire is taken out of a record; an answer that was not recorded does not fit.
-use keyreeve::{operations::Sealed, policy::Recorded};
+// fails: E0277
+//! What goes to the wire is made of a record; an answer that was not recorded does not convert.
+use keyreeve::{operations::Sealed, proto::v1::EncryptResponse};
 
-fn to_the_wire(_: Recorded<Sealed>) {}
-
-fn misuse(sealed: Sealed) {
-    to_the_wire(sealed);
+fn misuse(sealed: Sealed) -> EncryptResponse {
+    sealed.into()
 }

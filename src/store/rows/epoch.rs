@@ -15,7 +15,7 @@ pub const LOG_EPOCHS: &[ColumnShape] = &[
     (6, "last_root", Kind::Bytes),
 ];
 
-/// One epoch of a node's audit log; `<cluster>/audit/<node>/<epoch>` is its origin (security design, section 6).
+/// One epoch of a node's audit log; `<cluster>/audit/<node>/<epoch>` is its origin (`docs/formats.md`, section 8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEpoch {
     pub node: String,
