@@ -239,7 +239,13 @@ fn expiry(test: &TestModule) {
     let host = start(test, config).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let busy = submit(&host, keys_call(&blob, place(1), 10), Lane(1), Duration::from_secs(30));
-    let late = submit(&host, keys_call(&blob, place(1), 1), Lane(2), Duration::from_millis(30));
+    // To work it would take 20 s.
+    let late = submit(
+        &host,
+        keys_call(&blob, place(1), 1000),
+        Lane(2),
+        Duration::from_millis(30),
+    );
     let began = Instant::now();
     let error = late.blocking_recv().unwrap().err().expect("its deadline passed");
     assert!(
@@ -247,11 +253,8 @@ fn expiry(test: &TestModule) {
         "{error}"
     );
     busy.blocking_recv().unwrap().unwrap();
-    assert!(
-        began.elapsed() < Duration::from_millis(10 * 20 + 150),
-        "the expired item was worked"
-    );
     host.stop();
+    assert!(began.elapsed() < Duration::from_secs(15), "the expired item was worked");
 }
 
 fn stop(test: &TestModule) {
