@@ -23,10 +23,15 @@ pub enum Kind {
 
 /// Runs `body` in a child process with fresh tokens of `kind`, labelled `first` and `second`.
 pub fn run(kind: Kind, test: &str, body: fn(&TestModule)) {
+    run_through(None, kind, test, body);
+}
+
+/// The same, but the module of the tokens is loaded by another one, the fault-injecting `faultmod`.
+pub fn run_through(faultmod: Option<PathBuf>, kind: Kind, test: &str, body: fn(&TestModule)) {
     if let Some(directory) = std::env::var_os(CHILD) {
         let module = module_path(kind).expect("the parent has found it");
         return body(&TestModule {
-            path: module,
+            path: faultmod.unwrap_or(module),
             directory: directory.into(),
             kind,
         });
@@ -44,6 +49,7 @@ pub fn run(kind: Kind, test: &str, body: fn(&TestModule)) {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, directory.path())
         .env(configuration.0, configuration.1)
+        .env("FAULTMOD_MODULE", module)
         .output()
         .expect("the test binary starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -156,22 +162,32 @@ fn quiet(command: &mut Command) {
     );
 }
 
-/// One test per token: `contract! { name => body }` makes `softhsm::name` and `kryoptic::name`.
+/// One test per token: `contract! { name => body; }` makes `softhsm::name` and `kryoptic::name`. With `through faultmod:` in
+/// front, `…_through_faultmod::name`; with `directly and through faultmod:`, both (the crate then depends on `faultmod`).
 #[macro_export]
 macro_rules! contract {
-    ($($name:ident => $body:expr;)*) => {
-        mod softhsm {
+    (directly and through faultmod: $($tests:tt)*) => {
+        $crate::contract! { $($tests)* }
+        $crate::contract! { through faultmod: $($tests)* }
+    };
+    (through faultmod: $($tests:tt)*) => {
+        $crate::contract! { @module softhsm_through_faultmod, SoftHsm,
+            Some(keyreeve_faultmod::module_path().expect("cargo built it")); $($tests)* }
+        $crate::contract! { @module kryoptic_through_faultmod, Kryoptic,
+            Some(keyreeve_faultmod::module_path().expect("cargo built it")); $($tests)* }
+    };
+    (@module $module:ident, $kind:ident, $through:expr; $($name:ident => $body:expr;)*) => {
+        mod $module {
             use super::*;
             $(#[test] fn $name() {
-                support::run(support::Kind::SoftHsm, &support::test_name(module_path!(), stringify!($name)), $body)
+                let test = support::test_name(module_path!(), stringify!($name));
+                support::run_through($through, support::Kind::$kind, &test, $body)
             })*
         }
-        mod kryoptic {
-            use super::*;
-            $(#[test] fn $name() {
-                support::run(support::Kind::Kryoptic, &support::test_name(module_path!(), stringify!($name)), $body)
-            })*
-        }
+    };
+    ($($tests:tt)*) => {
+        $crate::contract! { @module softhsm, SoftHsm, None; $($tests)* }
+        $crate::contract! { @module kryoptic, Kryoptic, None; $($tests)* }
     };
 }
 
