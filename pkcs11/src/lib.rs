@@ -1,7 +1,8 @@
 //! PKCS#11 as Keyreeve needs it, over `cryptoki` and the raw calls that it lacks.
 //!
 //! In scope: loading a module, choosing a token, sessions, templates, return codes. Out of scope: policy, threads, recovery
-//! (the token layer of the service). This crate holds the project's only `unsafe` code, each piece with its reason.
+//! (the token layer of the service). With `faultmod`, which is for tests, this crate holds the project's only `unsafe` code,
+//! each piece with its reason.
 //!
 //! | file | what |
 //! |---|---|
