@@ -1,4 +1,5 @@
-//! What every token must do for Keyreeve, on SoftHSM and, where KEYREEVE_KRYOPTIC names it, on Kryoptic.
+//! What every token must do for Keyreeve, on SoftHSM and, where KEYREEVE_KRYOPTIC names it, on Kryoptic. The same through
+//! `faultmod`, which without a schedule must change nothing.
 
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
 
@@ -12,6 +13,7 @@ use keyreeve_pkcs11::{
 use support::{PIN, TestModule, open, pin};
 
 contract! {
+    directly and through faultmod:
     a_token_is_found_by_label_serial_and_slot => found_three_ways;
     a_relative_path_and_a_missing_library_are_refused => bad_paths;
     a_wrong_label_names_the_tokens_that_are_there => wrong_label;
