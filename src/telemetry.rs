@@ -127,6 +127,16 @@ pub fn catch_panics() {
     }));
 }
 
+/// The same for a process in which a panic is the end: the worker, whose state nobody could vouch for afterwards.
+pub fn abort_on_panic() {
+    catch_panics();
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        told(info);
+        std::process::abort();
+    }));
+}
+
 /// A recorder with the buckets of this service.
 pub fn recorder() -> Result<metrics_exporter_prometheus::PrometheusRecorder, BuildError> {
     let suffix = |end: &str| Matcher::Suffix(end.to_owned());

@@ -55,6 +55,7 @@ const NAMES: &[(&str, &str, &[&str])] = &[
     ("token", "Root", &["token", "server/node.rs", "cli/row_key.rs"]),
     // They take calls without a permit.
     ("token", "ThreadHost", &["token", "server/node.rs", "cli/row_key.rs"]),
+    ("token", "ProcessHost", &["token", "server/node.rs"]),
     ("token", "Host", &["token", "server/node.rs", "cli/row_key.rs"]),
     ("token", "Call", &["token"]),
 ];

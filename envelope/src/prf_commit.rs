@@ -47,6 +47,11 @@ impl MessageKeys {
         SecretBytes::fill_with(prf).map(Self)
     }
 
+    /// The 64 bytes as the token answered them, to be carried between the processes of one service and nowhere else.
+    pub fn prf_output(&self) -> &[u8; 64] {
+        self.0.as_bytes()
+    }
+
     fn split(&self) -> (&[u8; 32], &[u8; 32]) {
         let (key, commitment) = self.0.as_bytes().split_first_chunk().expect("64 is more than 32");
         (key, commitment.try_into().expect("64 less 32 is 32"))

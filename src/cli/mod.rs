@@ -26,6 +26,7 @@ mod row_key;
 mod serve;
 mod status;
 mod teams;
+mod token_worker;
 mod tokens;
 
 use std::process::ExitCode;
@@ -92,6 +93,9 @@ enum Command {
     /// The PKCS#11 tokens
     #[command(subcommand, after_help = "Example:\n  keyreeve tokens status")]
     Tokens(tokens::Tokens),
+    /// Hosts the PKCS#11 module for a server
+    #[command(hide = true)]
+    TokenWorker(token_worker::TokenWorker),
     /// Checks everything a start needs, and the token; says what to do about each failure
     Doctor(doctor::Doctor),
     /// Policies and identities
@@ -147,6 +151,7 @@ impl Command {
             Self::Unwrap(command) => client(command.run(format)),
             Self::Random(command) => client(command.run(format)),
             Self::Tokens(command) => client(command.run(format)),
+            Self::TokenWorker(command) => command.run(),
             Self::Doctor(command) => command.run(format),
             Self::Policy(command) => command.run(format),
             Self::Backup(command) => client(command.run(format)),

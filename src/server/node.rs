@@ -14,14 +14,16 @@ use super::ServerError;
 use crate::{
     audit::{self, AuditError, Opening, RedactKey, WriterHandle},
     clock::Clock,
-    config::{Config, Durability},
+    config::{Config, Durability, LogFormat},
     grpc::health::Readiness,
     keys::Keys,
     model::EnvironmentName,
     operations::{AuditStatus, Operations, Settings},
     policy::{Gate, Policies},
     store::{self, Directory, RowKey},
-    token::{Buried, Host, Root, ThreadHost, Token, Tokens, host::SubkeyLabel},
+    token::{
+        Buried, Host, Isolation, OpenError, ProcessHost, Program, Root, ThreadHost, Token, Tokens, host::SubkeyLabel,
+    },
 };
 
 /// Name of the one token group of this release.
@@ -192,12 +194,38 @@ async fn open_token(config: &Config, store: &Arc<OnceLock<Directory>>) -> Result
         let store = store.clone();
         Arc::new(move |key, version| store.get().is_some_and(|store| store.is_destroyed(key, version)))
     };
-    let opened = tokio::task::spawn_blocking(move || ThreadHost::start(token, &data_dir, buried));
-    let host = opened
+    let worker = worker_program(config).map_err(ServerError::Runtime)?;
+    let (tombstones, runtime) = (config.tombstone_file(), tokio::runtime::Handle::current());
+    let opened = tokio::task::spawn_blocking(move || match token.isolation {
+        Isolation::Thread => {
+            let host = ThreadHost::start(token, &data_dir, buried)?;
+            let fault = host.fault();
+            Ok::<_, OpenError>((StopHost(Arc::new(host)), fault))
+        }
+        Isolation::Process => {
+            let host = ProcessHost::start(worker, token, &data_dir, &tombstones, &runtime)?;
+            let fault = host.fault();
+            Ok((StopHost(Arc::new(host)), fault))
+        }
+    });
+    let opened = opened
         .await
-        .map_err(|panicked| ServerError::Runtime(std::io::Error::other(panicked)))??;
-    let fault = host.fault();
-    Ok((StopHost(Arc::new(host)), fault))
+        .map_err(|panicked| ServerError::Runtime(std::io::Error::other(panicked)))?;
+    Ok(opened?)
+}
+
+/// This program, as a worker that logs as the server does.
+fn worker_program(config: &Config) -> std::io::Result<Program> {
+    let format = match config.log.format {
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    };
+    Ok(Program {
+        path: std::env::current_exe()?,
+        arguments: ["token-worker", "--log-level", &config.log.level, "--log-format", format]
+            .map(Into::into)
+            .to_vec(),
+    })
 }
 
 fn environments(config: &Config) -> Result<Vec<EnvironmentName>, ServerError> {

@@ -39,4 +39,5 @@ pub use row::{Column, Kind, Row, Table, Value};
 pub use rows::LogEpoch;
 /// Name of the database in the data directory.
 pub use sqlite::FILE;
+pub use tombstones::listed as listed_tombstones;
 pub use verify::{Finding, Report, verify};

@@ -26,6 +26,16 @@ pub struct TombstoneFile {
     broken: Option<File>,
 }
 
+/// The versions that the file at `path` lists; a last line without its end is passed over. Errors: as [`TombstoneFile::open`].
+pub fn listed(path: &Path) -> Result<HashSet<VersionId>, StoreError> {
+    let text = std::fs::read_to_string(path).map_err(|source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    parse_all(&text[..whole], path)
+}
+
 impl TombstoneFile {
     /// Opens or makes the file. A last line without its end is a write that was never answered: it is cut.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -51,13 +61,7 @@ impl TombstoneFile {
             file.set_len(whole as u64).map_err(failed)?;
         }
         file.seek(SeekFrom::Start(whole as u64)).map_err(failed)?;
-        let listed = text[..whole].lines().map(parse).collect::<Option<HashSet<_>>>();
-        let listed = listed.ok_or_else(|| {
-            StoreError::tampered(
-                path.display().to_string(),
-                "a line is not `<key id> <version> <time>`: put the file back as it was",
-            )
-        })?;
+        let listed = parse_all(&text[..whole], path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -112,6 +116,16 @@ impl TombstoneFile {
         self.listed.extend(versions);
         Ok(())
     }
+}
+
+fn parse_all(lines: &str, path: &Path) -> Result<HashSet<VersionId>, StoreError> {
+    let listed = lines.lines().map(parse).collect::<Option<_>>();
+    listed.ok_or_else(|| {
+        StoreError::tampered(
+            path.display().to_string(),
+            "a line is not `<key id> <version> <time>`: put the file back as it was",
+        )
+    })
 }
 
 fn parse(line: &str) -> Option<VersionId> {

@@ -3,10 +3,21 @@
 use std::path::PathBuf;
 
 use keyreeve_pkcs11::Selector;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// Where the module runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In threads of the server. A module that hangs or crashes ends the server.
+    #[default]
+    Thread,
+    /// In a process of its own, with another one ready to take over.
+    Process,
+}
 
 /// One token of a single-token group, and how its module is worked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
     /// PKCS#11 library, by absolute path.
@@ -35,6 +46,8 @@ pub struct TokenConfig {
     pub manifest: PathBuf,
     /// Its SHA-256 in hex, as `init` printed it: the file, not the store, says which token is the right one.
     pub manifest_sha256: String,
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Session threads; 0 means twice the cores. For a network HSM: throughput times latency.
     #[serde(default)]
     pub session_threads: usize,

@@ -111,6 +111,9 @@ pub trait Host: Send + Sync + 'static {
 
     fn status(&self) -> HostStatus;
 
+    /// Names the run of the module that answers now; in records.
+    fn worker_epoch(&self) -> u64;
+
     /// Latches the token (E13) for a wrong answer that only its user could notice; the first word stands.
     fn distrust(&self, why: &str) -> TokenError;
 

@@ -28,7 +28,7 @@ pub const SINGLE_TOKEN_WARNING: &str = "this group has one token: it can never g
 
 /// Opens the token of `config`, examines it, makes its root keys and writes `config.manifest`. `config.manifest_sha256` is not read.
 pub fn init(config: &TokenConfig, data_directory: &Path) -> Result<Initialised, OpenError> {
-    let token = open::open(config, data_directory)?;
+    let token = open::open(config, data_directory, None)?;
     let result = prepare(config, &token);
     let OpenToken { module, session, .. } = token;
     drop(session);

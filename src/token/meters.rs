@@ -33,6 +33,29 @@ impl Meters {
     }
 }
 
+/// What the service sees of its worker: the same figures, under the session `worker`.
+pub(super) struct WorkerMeters {
+    pub queue_wait: Histogram,
+    pub token_time: Histogram,
+    pub expired: Counter,
+}
+
+impl WorkerMeters {
+    pub fn new() -> Self {
+        describe();
+        Self {
+            queue_wait: histogram!("keyreeve_token_queue_wait_seconds", "session" => "worker"),
+            token_time: histogram!("keyreeve_token_seconds", "session" => "worker"),
+            expired: counter!("keyreeve_token_expired_total"),
+        }
+    }
+
+    /// A worker that ended.
+    pub fn ended(class: &str) {
+        counter!("keyreeve_token_failures_total", "class" => class.to_owned()).increment(1);
+    }
+}
+
 fn describe() {
     metrics::describe_gauge!("keyreeve_token_queue_items", "items that wait for a session");
     metrics::describe_histogram!(

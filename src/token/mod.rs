@@ -2,13 +2,14 @@
 //!
 //! [`Token`] is what operations see: every call takes the permit, and the key comes out of the permit, so that a permit for one key or
 //! action cannot work another. There is no "HMAC these bytes" call. Under it, a [`Host`] runs typed calls on the module, in threads of
-//! this process ([`ThreadHost`]) or, later, in a worker process.
+//! this process ([`ThreadHost`]) or in worker processes ([`ProcessHost`]).
 //!
 //! | file | what |
 //! |---|---|
 //! | `token.rs`, `root.rs`, `reserve.rs` | the two ways in: with a permit, and for the service's own work |
 //! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
 //! | `queue.rs`, `work.rs`, `session_thread.rs` | admission, batches, the threads |
+//! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `handles.rs` | version keys made and unwrapped; the handle cache |
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
@@ -44,8 +45,9 @@ mod token;
 mod version_keys;
 mod watchdog;
 mod work;
+pub mod worker;
 
-pub use config::{PinSource, TokenConfig, TokenConfigError};
+pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
 pub use error::TokenError;
 pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, Lane};
 pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
@@ -59,3 +61,4 @@ pub use root::Root;
 pub use thread_host::{Buried, ThreadHost};
 pub use throwaway::make_throwaway;
 pub use token::{Token, Tokens};
+pub use worker::{ProcessHost, Program};

@@ -4,15 +4,16 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Session, TokenInfo};
+use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo};
 
 use super::{
     config::{PinSource, TokenConfig, TokenConfigError},
     latch::{Latch, Latched},
     manifest::ManifestError,
-    pin::{self, PinError},
+    pin::{self, PinError, ReadPin},
     root_keys::RootKeyError,
     softhsm::{self, StartLock},
+    worker::Trouble,
 };
 
 /// Looks for the token again when it is absent: a login of another process may be rewriting its file just now (SoftHSM).
@@ -64,6 +65,31 @@ pub enum OpenError {
     Sync(std::io::Error),
     #[error("cannot start a thread for the token: {0}")]
     Thread(std::io::Error),
+    #[error("the token's worker process: {0}")]
+    Worker(String),
+    #[error("{}", .0.text)]
+    WorkerSays(Trouble),
+}
+
+impl OpenError {
+    /// Whether another attempt with the same configuration would end the same way.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Manifest(_)
+            | Self::WrongPin { .. }
+            | Self::PinLatched { .. }
+            | Self::Latched { .. }
+            | Self::PinFinalTry
+            | Self::PinLocked
+            | Self::PinNotInitialised
+            | Self::LatchFile { .. }
+            | Self::SelfTest(_) => true,
+            Self::RootKeys(error) => error.is_wrong_answer(),
+            Self::WorkerSays(trouble) => trouble.is_final,
+            Self::Module(_) | Self::Pin(_) | Self::Call(_) | Self::Sync(_) | Self::Thread(_) | Self::Worker(_) => false,
+        }
+    }
 }
 
 /// A token with one logged-in session, which keeps the login.
@@ -76,14 +102,15 @@ pub struct OpenToken {
     pub warnings: Vec<String>,
 }
 
-/// Loads the module, finds the token and logs in, once. `data_directory`: where latches live.
-pub fn open(config: &TokenConfig, data_directory: &Path) -> Result<OpenToken, OpenError> {
+/// Loads the module, finds the token and logs in, once. `data_directory`: where latches live. `given`: the PIN, where it was read by
+/// another process.
+pub fn open(config: &TokenConfig, data_directory: &Path, given: Option<Pin>) -> Result<OpenToken, OpenError> {
     let selector = config.selector()?;
     let source = config.pin_source()?;
     // From C_Initialize to the end of C_Login one process at a time.
     let _turn = StartLock::take(softhsm::token_directory(&config.module).as_deref());
     let (module, info) = find(config, &selector)?;
-    let opened = log_in(&source, data_directory, Arc::clone(&module), info);
+    let opened = log_in(&source, given, data_directory, Arc::clone(&module), info);
     if opened.is_err() {
         finalise(&module);
     }
@@ -99,6 +126,7 @@ pub(super) fn finalise(module: &Module) {
 
 fn log_in(
     source: &PinSource,
+    given: Option<Pin>,
     data_directory: &Path,
     module: Arc<Module>,
     info: TokenInfo,
@@ -117,7 +145,10 @@ fn log_in(
     if !info.user_pin_initialized {
         return Err(OpenError::PinNotInitialised);
     }
-    let read = pin::read(source)?;
+    let read = match given {
+        Some(pin) => ReadPin { pin, warning: None },
+        None => pin::read(source)?,
+    };
     let mut warnings: Vec<String> = read.warning.into_iter().collect();
     if info.pin_count_low {
         warnings.push("a wrong PIN was given to this token since the last right one".to_owned());

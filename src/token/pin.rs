@@ -37,6 +37,15 @@ pub struct ReadPin {
 
 /// Reads the PIN; one trailing newline is not part of it.
 pub fn read(source: &PinSource) -> Result<ReadPin, PinError> {
+    let (bytes, warning) = read_bytes(source)?;
+    Ok(ReadPin {
+        pin: Pin::new(bytes),
+        warning,
+    })
+}
+
+/// The same, as bytes that can be handed to another process.
+pub fn read_bytes(source: &PinSource) -> Result<(Zeroizing<Vec<u8>>, Option<String>), PinError> {
     let name = describe(source);
     let unreadable = |error| PinError::Unreadable {
         source_name: name.clone(),
@@ -62,10 +71,7 @@ pub fn read(source: &PinSource) -> Result<ReadPin, PinError> {
     if bytes.is_empty() {
         return Err(PinError::Empty(name));
     }
-    Ok(ReadPin {
-        pin: Pin::new(bytes),
-        warning,
-    })
+    Ok((bytes, warning))
 }
 
 /// Which PIN a login would try, without looking at it: the source and, for a file, when it was last written.

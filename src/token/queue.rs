@@ -115,6 +115,11 @@ impl<W: Waiting> Queue<W> {
         }
     }
 
+    /// The next work in turn, if there is any.
+    pub fn try_next(&self) -> Option<W> {
+        self.lock().take()
+    }
+
     /// Learns how long `items` took in the token.
     pub fn observe(&self, items: usize, took: Duration) {
         let items = u32::try_from(items.max(1)).unwrap_or(u32::MAX);

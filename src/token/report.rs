@@ -51,7 +51,7 @@ impl Report {
 
 /// Tries everything and reports it; opens the token (one login attempt) and closes it again. Never fails: failing is a finding.
 pub fn examine(config: &TokenConfig, data_directory: &Path) -> Report {
-    match open::open(config, data_directory) {
+    match open::open(config, data_directory, None) {
         Ok(token) => {
             let mut report = of_open_token(&token);
             match Manifest::load(&config.manifest, &config.manifest_sha256) {
@@ -204,6 +204,7 @@ fn next_step(error: &OpenError) -> &'static str {
             "see whether another tool can use the token: pkcs11-tool --module … --login --list-objects"
         }
         OpenError::LatchFile { .. } => "make the data directory writable for this user",
+        OpenError::Worker(_) | OpenError::WorkerSays(_) => "`keyreeve doctor` opens the token without a worker: run it",
         OpenError::Sync(_) | OpenError::Thread(_) => "see the host's log: disk or process limits",
     }
 }

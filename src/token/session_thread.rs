@@ -84,7 +84,7 @@ impl SessionThread {
         }
     }
 
-    fn call(&mut self, call: &Call) -> Result<Answer, TokenError> {
+    pub fn call(&mut self, call: &Call) -> Result<Answer, TokenError> {
         match call {
             Call::EnvelopeKeys { blob, place, inputs } => {
                 self.envelope_keys(blob, *place, inputs).map(Answer::EnvelopeKeys)

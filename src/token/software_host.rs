@@ -202,6 +202,10 @@ impl Host for SoftwareHost {
         }
     }
 
+    fn worker_epoch(&self) -> u64 {
+        1
+    }
+
     fn distrust(&self, why: &str) -> TokenError {
         let why: Arc<str> = why.into();
         self.latched.lock().unwrap().get_or_insert_with(|| why.clone());

@@ -6,7 +6,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use keyreeve_envelope::{KeyId, KeyVersion};
-use keyreeve_pkcs11::{Access, Class, Module, ModuleError, Session, TokenInfo};
+use keyreeve_pkcs11::{Access, Class, Module, ModuleError, Pin, Session, TokenInfo};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
@@ -68,22 +68,40 @@ pub(super) struct Shared {
     pub calls: Box<[AtomicU64]>,
     pub started: Instant,
     fault: watch::Sender<Option<Arc<str>>>,
+    /// Of the fault, once there is one.
+    fault_class: OnceLock<Class>,
 }
 
 impl ThreadHost {
     /// Opens the token, holds it against its manifest, runs the known-answer tests, starts the threads.
     pub fn start(config: TokenConfig, data_directory: &Path, buried: Buried) -> Result<Self, OpenError> {
-        let manifest = Manifest::load(&config.manifest, &config.manifest_sha256)?;
-        let token = open::open(&config, data_directory)?;
-        let module = Arc::clone(&token.module);
-        let started = Self::serve(config, manifest, token, buried);
-        if started.is_err() {
-            open::finalise(&module);
+        let threads = config.threads();
+        let host = Self::open(config, data_directory, None, buried)?;
+        if let Err(error) = host.spawn_threads(threads) {
+            host.stop();
+            return Err(error);
         }
-        started
+        Ok(host)
     }
 
-    fn serve(config: TokenConfig, manifest: Manifest, token: OpenToken, buried: Buried) -> Result<Self, OpenError> {
+    /// The same without the threads. `given`: the PIN, where another process read it.
+    pub(super) fn open(
+        config: TokenConfig,
+        data_directory: &Path,
+        given: Option<Pin>,
+        buried: Buried,
+    ) -> Result<Self, OpenError> {
+        let manifest = Manifest::load(&config.manifest, &config.manifest_sha256)?;
+        let token = open::open(&config, data_directory, given)?;
+        let module = Arc::clone(&token.module);
+        let opened = Self::test(config, manifest, token, buried);
+        if opened.is_err() {
+            open::finalise(&module);
+        }
+        opened
+    }
+
+    fn test(config: TokenConfig, manifest: Manifest, token: OpenToken, buried: Buried) -> Result<Self, OpenError> {
         for warning in &token.warnings {
             tracing::warn!(serial = %token.info.serial, "{warning}");
         }
@@ -128,28 +146,58 @@ impl ThreadHost {
             calls: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             started: Instant::now(),
             fault: watch::Sender::new(None),
+            fault_class: OnceLock::new(),
             config,
         });
-        let host = Self {
+        Ok(Self {
             shared,
             threads: Mutex::new(Vec::with_capacity(threads + 1)),
-        };
-        if let Err(error) = host.spawn_threads(threads) {
-            host.stop();
-            return Err(error);
-        }
-        Ok(host)
+        })
     }
 
-    fn spawn_threads(&self, threads: usize) -> Result<(), OpenError> {
+    /// Opens a session for each thread, and starts what `body` makes of it.
+    pub(super) fn spawn_sessions<B: FnOnce() + Send + 'static>(
+        &self,
+        threads: usize,
+        mut body: impl FnMut(SessionThread) -> B,
+    ) -> Result<(), OpenError> {
         for index in 0..threads {
             let session = Session::open(&self.shared.module, self.shared.info.slot, Access::ReadWrite)?;
             let thread = SessionThread::new(Arc::clone(&self.shared), session, index);
-            lock(&self.threads).push(spawn(format!("token-{index}"), move || thread.run())?);
+            lock(&self.threads).push(spawn(format!("token-{index}"), body(thread))?);
         }
+        Ok(())
+    }
+
+    fn spawn_threads(&self, threads: usize) -> Result<(), OpenError> {
+        self.spawn_sessions(threads, |thread| move || thread.run())?;
         let watched = Arc::clone(&self.shared);
         lock(&self.threads).push(spawn("token-watchdog".into(), move || watchdog::run(&watched))?);
         Ok(())
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Waits until the threads have ended by themselves, then closes the module.
+    pub(super) fn join_and_close(&self) {
+        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
+        self.join(threads);
+    }
+
+    fn join(&self, threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(serial = %self.shared.serial, "a token thread panicked");
+            }
+        }
+        drop(lock(&self.shared.keeper).take());
+        match self.shared.module.finalize() {
+            Ok(()) => tracing::info!(serial = %self.shared.serial, "token closed"),
+            Err(error @ ModuleError::SessionsOpen(_)) => tracing::warn!(%error, "module left as it is"),
+            Err(error) => tracing::warn!(%error, "module not finalised"),
+        }
     }
 
     /// Turns to `Some(why)` once, when the token cannot be served any more by this process. The server then ends it.
@@ -183,6 +231,10 @@ impl Host for ThreadHost {
         }
     }
 
+    fn worker_epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
     fn distrust(&self, why: &str) -> TokenError {
         self.shared.fail(Class::WrongAnswer, why)
     }
@@ -201,17 +253,7 @@ impl Host for ThreadHost {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!(serial = %self.shared.serial, "a token thread panicked");
-            }
-        }
-        drop(lock(&self.shared.keeper).take());
-        match self.shared.module.finalize() {
-            Ok(()) => tracing::info!(serial = %self.shared.serial, "token closed"),
-            Err(error @ ModuleError::SessionsOpen(_)) => tracing::warn!(%error, "module left as it is"),
-            Err(error) => tracing::warn!(%error, "module not finalised"),
-        }
+        self.join(threads);
     }
 }
 
@@ -224,12 +266,28 @@ impl Shared {
         self.fault.borrow().clone()
     }
 
+    pub fn fault_class(&self) -> Option<Class> {
+        self.fault_class.get().copied()
+    }
+
+    /// Latches the token if a call into the module is longer under way than it may be (E11).
+    pub fn fail_if_hung(&self) -> bool {
+        let hung = self.is_hung();
+        if hung {
+            let limit = self.config.call_deadline_ms;
+            let why = format!("a call into the PKCS#11 module did not return within {limit} ms");
+            self.fail(Class::Hang, &why);
+        }
+        hung
+    }
+
     /// Latches the token: in memory always, on disk for E9 and E13. The first fault is the one that is told.
     pub fn fail(&self, class: Class, why: &str) -> TokenError {
         let text: Arc<str> = format!("token {}: {} ({})", self.serial, why, class.name()).into();
         let first = self.fault.send_if_modified(|fault| {
             let first = fault.is_none();
             if first {
+                let _ = self.fault_class.set(class);
                 *fault = Some(Arc::clone(&text));
             }
             first

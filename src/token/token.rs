@@ -64,9 +64,8 @@ impl Tokens {
 pub struct Token {
     group: Arc<str>,
     host: Arc<dyn Host>,
-    /// Of the host, read once: with `isolation = "thread"` neither changes while the process lives.
+    /// Of the host, read once: it does not change.
     serial: Arc<str>,
-    worker_epoch: u64,
     reserve: Reserve,
     clock: Arc<dyn Clock>,
     directory: Directory,
@@ -75,14 +74,11 @@ pub struct Token {
 impl Token {
     /// `clock`: the wall clock, against which jumps are seen. `directory`: knows what became of a version since a permit was given.
     pub fn new(group: &str, host: Arc<dyn Host>, clock: Arc<dyn Clock>, directory: Directory) -> Self {
-        let HostStatus {
-            serial, worker_epoch, ..
-        } = host.status();
+        let HostStatus { serial, .. } = host.status();
         Self {
             group: group.into(),
             host,
             serial,
-            worker_epoch,
             reserve: Reserve::default(),
             clock,
             directory,
@@ -253,7 +249,7 @@ impl Token {
     async fn ask<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Answer, TokenError> {
         let caller = permit.caller();
         let answer = self.run(call, lane(caller), caller.facts().deadline).await?;
-        permit.worked_by(&self.serial, self.worker_epoch);
+        permit.worked_by(&self.serial, self.host.worker_epoch());
         Ok(answer)
     }
 

@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use keyreeve_pkcs11::Class;
 use tokio::sync::oneshot;
 
 use super::{Call, Job, Lane, thread_host::Shared, work};
@@ -19,14 +18,7 @@ const OWN: Lane = Lane(0);
 pub(super) fn run(shared: &Shared) {
     let mut probe = Probing::new();
     while !shared.queue.is_closed() {
-        if shared.is_hung() {
-            shared.fail(
-                Class::Hang,
-                &format!(
-                    "a call into the PKCS#11 module did not return within {} ms",
-                    shared.config.call_deadline_ms
-                ),
-            );
+        if shared.fail_if_hung() {
             return;
         }
         probe.when_due(shared);

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyreeve::token::{Answer, Call, Host, Lane, OpenError, TokenError, examine, host::SubkeyLabel};
+use keyreeve::token::{Answer, Call, Host, Isolation, Lane, OpenError, TokenError, examine, host::SubkeyLabel};
 use keyreeve_envelope::prf_commit::{self, Envelope};
 
 use crate::{
     contract,
     fixture::{
-        ask, assert_same, config, data, header, initialised, input, keys, keys_call, make, place, start, submit,
+        ISOLATION, ask, assert_same, bury, config, data, header, initialised, input, keys, keys_call, make, place,
+        serve, submit,
     },
     support::{self, TestModule},
 };
@@ -36,8 +37,38 @@ contract! {
     doctor_finds_nothing_that_refuses => doctor;
 }
 
+mod in_worker_processes {
+    use super::*;
+
+    contract! {
+        a_key_made_in_the_token_gives_the_same_message_keys_each_time => by_workers(same_keys);
+        a_made_key_reads_as_the_claims_table_says => by_workers(attributes);
+        a_blob_outlives_a_restart => by_workers(restart);
+        a_key_that_fell_out_of_the_cache_works_again => by_workers(small_cache);
+        an_evicted_key_works_again => by_workers(eviction);
+        every_flipped_bit_of_a_blob_is_refused_and_the_token_serves_on => by_workers(flipped_bits);
+        a_blob_in_another_keys_row_is_refused => by_workers(swapped_rows);
+        a_header_of_another_key_is_refused => by_workers(foreign_header);
+        a_destroyed_version_is_not_unwrapped => by_workers(tombstone);
+        a_batch_answers_in_order => by_workers(batch);
+        a_flood_of_one_lane_does_not_starve_another => by_workers(fairness);
+        expired_work_costs_no_token_call => by_workers(expiry);
+        a_stopped_host_refuses_and_closes_the_module => by_workers(stop);
+        subkeys_differ_by_label_and_origin => by_workers(subkeys);
+        random_bytes_differ_and_are_bounded => by_workers(random);
+    }
+}
+
+/// The same body, its token served by worker processes. Each test has a process of its own.
+fn by_workers(body: fn(&TestModule)) -> impl Fn(&TestModule) {
+    move |test| {
+        ISOLATION.set(Isolation::Process).expect("one test, one process");
+        body(test);
+    }
+}
+
 fn same_keys(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let (one, other) = (place(1), place(2));
     let (made, foreign) = (make(&host, one), make(&host, other));
     let (blob, foreign) = (Arc::new(made.blob), Arc::new(foreign.blob));
@@ -61,7 +92,7 @@ fn same_keys(test: &TestModule) {
 }
 
 fn attributes(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let made = make(&host, place(1));
     let birth = made.at_birth;
     assert!(birth.local && birth.always_sensitive && birth.sensitive && birth.extractable);
@@ -82,11 +113,11 @@ fn attributes(test: &TestModule) {
 
 fn restart(test: &TestModule) {
     let config = initialised(test);
-    let host = start(test, config.clone()).unwrap();
+    let host = serve(test, config.clone()).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let before = keys(&host, &blob, place(1)).unwrap();
     host.stop();
-    let host = start(test, config).unwrap();
+    let host = serve(test, config).unwrap();
     assert_same(&before, &keys(&host, &blob, place(1)).unwrap(), place(1));
     host.stop();
 }
@@ -94,7 +125,7 @@ fn restart(test: &TestModule) {
 fn small_cache(test: &TestModule) {
     let mut config = initialised(test);
     config.cached_handles = 2;
-    let host = start(test, config).unwrap();
+    let host = serve(test, config).unwrap();
     let made: Vec<_> = (1..=6)
         .map(|number| {
             let blob = Arc::new(make(&host, place(number)).blob);
@@ -112,7 +143,7 @@ fn small_cache(test: &TestModule) {
 }
 
 fn eviction(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let before = keys(&host, &blob, place(1)).unwrap();
     ask(&host, Call::Evict { blob: *blob.sha256() }).unwrap();
@@ -122,7 +153,7 @@ fn eviction(test: &TestModule) {
 }
 
 fn flipped_bits(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = make(&host, place(1)).blob;
     for bit in 0..blob.bytes().len() * 8 {
         let mut bytes = blob.bytes().to_vec();
@@ -140,7 +171,7 @@ fn flipped_bits(test: &TestModule) {
 }
 
 fn swapped_rows(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     for evicted in [false, true] {
         if evicted {
@@ -153,7 +184,7 @@ fn swapped_rows(test: &TestModule) {
 }
 
 fn foreign_header(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let call = Call::EnvelopeKeys {
         blob,
@@ -166,18 +197,17 @@ fn foreign_header(test: &TestModule) {
 
 fn tombstone(test: &TestModule) {
     let config = initialised(test);
-    let host = start(test, config.clone()).unwrap();
+    let host = serve(test, config.clone()).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     host.stop();
-    let buried: keyreeve::token::Buried = Arc::new(|key, _| key == place(1).key);
-    let host = keyreeve::token::ThreadHost::start(config, &data(test), buried).unwrap();
+    let host = bury(test, config, place(1));
     let error = keys(&host, &blob, place(1)).err().expect("its tombstone stands");
     assert!(error.to_string().contains("tombstone"), "{error}");
     host.stop();
 }
 
 fn batch(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let inputs: Vec<_> = (0..1000_u16)
         .map(|number| {
@@ -218,7 +248,7 @@ fn fairness(test: &TestModule) {
     let mut config = initialised(test);
     config.session_threads = 1;
     config.insecure_test_call_delay_us = 500;
-    let host = start(test, config).unwrap();
+    let host = serve(test, config).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let patience = Duration::from_secs(30);
     let began = Instant::now();
@@ -236,7 +266,7 @@ fn expiry(test: &TestModule) {
     let mut config = initialised(test);
     config.session_threads = 1;
     config.insecure_test_call_delay_us = 20_000;
-    let host = start(test, config).unwrap();
+    let host = serve(test, config).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let busy = submit(&host, keys_call(&blob, place(1), 10), Lane(1), Duration::from_secs(30));
     // To work it would take 20 s.
@@ -258,7 +288,7 @@ fn expiry(test: &TestModule) {
 }
 
 fn stop(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let waiting = submit(&host, keys_call(&blob, place(1), 500), Lane(1), Duration::from_secs(30));
     host.stop();
@@ -272,7 +302,7 @@ fn stop(test: &TestModule) {
 }
 
 fn subkeys(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let subkey = |label| match ask(&host, Call::Subkey(label)) {
         Ok(Answer::Subkey(bytes)) => *bytes.as_bytes(),
         _ => panic!("no subkey"),
@@ -299,7 +329,7 @@ fn subkeys(test: &TestModule) {
 }
 
 fn random(test: &TestModule) {
-    let host = start(test, initialised(test)).unwrap();
+    let host = serve(test, initialised(test)).unwrap();
     let draw = |length| match ask(&host, Call::Random { length }) {
         Ok(Answer::Random(bytes)) => Ok(bytes.to_vec()),
         Ok(_) => panic!("another answer"),

@@ -1,6 +1,7 @@
 //! A host on a throwaway token, and short ways to ask it.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,8 +10,8 @@ use std::{
 use keyreeve::{
     model::Blob,
     token::{
-        Answer, Call, EnvelopeInput, Host, Job, Lane, OpenError, ThreadHost, TokenConfig, TokenError, host::MadeKey,
-        host::Place, init,
+        Answer, Call, EnvelopeInput, Host, HostStatus, Isolation, Job, Lane, OpenError, ProcessHost, Program,
+        ThreadHost, TokenConfig, TokenError, host::MadeKey, host::Place, init,
     },
 };
 use keyreeve_envelope::{
@@ -38,6 +39,7 @@ pub fn config(test: &TestModule) -> TokenConfig {
         environments: vec![],
         manifest: test.directory.join("manifest.json"),
         manifest_sha256: String::new(),
+        isolation: keyreeve::token::Isolation::Thread,
         session_threads: 2,
         queue_items: 10_000,
         cached_handles: 4_096,
@@ -59,6 +61,102 @@ pub fn data(test: &TestModule) -> PathBuf {
 
 pub fn start(test: &TestModule, config: TokenConfig) -> Result<ThreadHost, OpenError> {
     ThreadHost::start(config, &data(test), Arc::new(|_, _| false))
+}
+
+/// In which form the tests of this process serve their token.
+pub static ISOLATION: std::sync::OnceLock<Isolation> = std::sync::OnceLock::new();
+
+/// Socket of the controller that steers the workers' modules.
+pub static CONTROL: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+/// A host in the form of [`ISOLATION`], threads unless that says otherwise.
+pub fn serve(test: &TestModule, config: TokenConfig) -> Result<TestHost, OpenError> {
+    match ISOLATION.get() {
+        Some(Isolation::Process) => workers(test, config).map(TestHost::Process),
+        _ => start(test, config).map(TestHost::Thread),
+    }
+}
+
+/// A host for which the version at `place` is destroyed.
+pub fn bury(test: &TestModule, config: TokenConfig, place: Place) -> TestHost {
+    let line = format!("{} {} 2026-01-01T00:00:00.000Z\n", place.key, place.version);
+    std::fs::write(test.directory.join("tombstones"), line).unwrap();
+    match ISOLATION.get() {
+        Some(Isolation::Process) => serve(test, config).unwrap(),
+        _ => {
+            let buried = Arc::new(move |key, _| key == place.key);
+            TestHost::Thread(ThreadHost::start(config, &data(test), buried).unwrap())
+        }
+    }
+}
+
+/// Worker processes for the token, and the runtime that supervises them.
+pub fn workers(test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let worker = [env!("CARGO_BIN_EXE_keyreeve"), "token-worker", "--log-level", "warn"].map(OsString::from);
+    // `env` sets the variable in the worker alone: this process must not, and needs no controller for its own calls.
+    let steered = CONTROL.get().map(|socket| {
+        let mut variable = OsString::from(keyreeve_faultmod::variable::CONTROL);
+        variable.push("=");
+        variable.push(socket);
+        [OsString::from("/usr/bin/env"), variable]
+    });
+    let mut words = steered.into_iter().flatten().chain(worker);
+    let program = Program {
+        path: words.next().unwrap().into(),
+        arguments: words.collect(),
+    };
+    let tombstones = test.directory.join("tombstones");
+    let host = ProcessHost::start(program, config, &data(test), &tombstones, runtime.handle())?;
+    Ok(Workers { host, runtime })
+}
+
+pub struct Workers {
+    pub host: ProcessHost,
+    // Dropped after the host, which it supervises.
+    #[expect(dead_code, reason = "it runs the supervisor")]
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A host of either form.
+pub enum TestHost {
+    Thread(ThreadHost),
+    Process(Workers),
+}
+
+impl TestHost {
+    fn host(&self) -> &dyn Host {
+        match self {
+            Self::Thread(host) => host,
+            Self::Process(workers) => &workers.host,
+        }
+    }
+}
+
+impl Host for TestHost {
+    fn submit(&self, job: Job) {
+        self.host().submit(job);
+    }
+
+    fn status(&self) -> HostStatus {
+        self.host().status()
+    }
+
+    fn worker_epoch(&self) -> u64 {
+        self.host().worker_epoch()
+    }
+
+    fn distrust(&self, why: &str) -> TokenError {
+        self.host().distrust(why)
+    }
+
+    fn stop(&self) {
+        self.host().stop();
+    }
 }
 
 pub fn place(number: u8) -> Place {

@@ -9,3 +9,4 @@ mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
 mod vectors;
+mod workers;

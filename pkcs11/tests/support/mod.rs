@@ -22,12 +22,12 @@ pub enum Kind {
 }
 
 /// Runs `body` in a child process with fresh tokens of `kind`, labelled `first` and `second`.
-pub fn run(kind: Kind, test: &str, body: fn(&TestModule)) {
+pub fn run(kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
     run_through(None, kind, test, body);
 }
 
 /// The same, but the module of the tokens is loaded by another one, the fault-injecting `faultmod`.
-pub fn run_through(faultmod: Option<PathBuf>, kind: Kind, test: &str, body: fn(&TestModule)) {
+pub fn run_through(faultmod: Option<PathBuf>, kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
     if let Some(directory) = std::env::var_os(CHILD) {
         let module = module_path(kind).expect("the parent has found it");
         return body(&TestModule {

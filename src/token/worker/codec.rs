@@ -1,0 +1,443 @@
+//! Calls, answers and errors as the bytes of frames.
+
+use std::{sync::Arc, time::Duration};
+
+use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKeys, subkey::SubkeyBytes};
+use zeroize::Zeroizing;
+
+use super::frame::{Frame, Malformed, put};
+use crate::{
+    model::{Blob, TokenAttributes},
+    token::{
+        Answer, Call, EnvelopeInput, TokenError,
+        host::{MadeKey, Place, SubkeyLabel},
+    },
+};
+
+/// Kinds of frames. Calls and what goes with them to the worker are below 0x80, what comes back is above.
+mod kind {
+    pub const ENVELOPE_KEYS: u8 = 0x01;
+    pub const MAKE: u8 = 0x02;
+    pub const ATTRIBUTES: u8 = 0x03;
+    pub const MASTER_KEY_ATTRIBUTES: u8 = 0x04;
+    pub const RANDOM: u8 = 0x05;
+    pub const SUBKEY: u8 = 0x06;
+    pub const EVICT: u8 = 0x07;
+    pub const PROBE: u8 = 0x08;
+
+    pub const KEYS: u8 = 0x81;
+    pub const MADE: u8 = 0x82;
+    pub const REPORTED: u8 = 0x83;
+    pub const BYTES: u8 = 0x84;
+    pub const SUBKEY_BYTES: u8 = 0x85;
+    pub const DONE: u8 = 0x86;
+
+    pub const OVERLOADED: u8 = 0xc1;
+    pub const EXPIRED: u8 = 0xc2;
+    pub const UNAVAILABLE: u8 = 0xc3;
+    pub const REFUSED: u8 = 0xc4;
+    pub const BLOB_TAG: u8 = 0xc5;
+    pub const WRONG_ANSWER: u8 = 0xc6;
+}
+
+/// What an answer's frame says.
+pub type Outcome = Result<Answer, TokenError>;
+
+/// Message keys to make: also the part of a larger batch.
+pub fn put_envelope_keys(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, inputs: &[EnvelopeInput]) {
+    put(out, id, kind::ENVELOPE_KEYS, |out| {
+        put_place(out, place);
+        put_bytes(out, blob.bytes());
+        for input in inputs {
+            out.extend_from_slice(&input.header);
+            out.extend_from_slice(&input.salt);
+            out.extend_from_slice(&input.ec_hash);
+        }
+    });
+}
+
+pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
+    match call {
+        Call::EnvelopeKeys { blob, place, inputs } => put_envelope_keys(out, id, blob, *place, inputs),
+        Call::MakeEnvelopeKey { place, created_ms } => put(out, id, kind::MAKE, |out| {
+            put_place(out, *place);
+            out.extend_from_slice(&created_ms.to_be_bytes());
+        }),
+        Call::Attributes { blob, place } => put(out, id, kind::ATTRIBUTES, |out| {
+            put_place(out, *place);
+            put_bytes(out, blob.bytes());
+        }),
+        Call::MasterKeyAttributes => put(out, id, kind::MASTER_KEY_ATTRIBUTES, |_| {}),
+        Call::Random { length } => put(out, id, kind::RANDOM, |out| {
+            out.extend_from_slice(&(*length as u64).to_be_bytes());
+        }),
+        Call::Subkey(label) => put(out, id, kind::SUBKEY, |out| put_label(out, label)),
+        Call::Evict { blob } => put(out, id, kind::EVICT, |out| out.extend_from_slice(blob)),
+        Call::Probe => put(out, id, kind::PROBE, |_| {}),
+    }
+}
+
+pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
+    let mut body = Body(frame.body);
+    let call = match frame.kind {
+        kind::ENVELOPE_KEYS => Call::EnvelopeKeys {
+            place: body.place()?,
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+            inputs: body.inputs()?,
+        },
+        kind::MAKE => Call::MakeEnvelopeKey {
+            place: body.place()?,
+            created_ms: body.u64()?,
+        },
+        kind::ATTRIBUTES => Call::Attributes {
+            place: body.place()?,
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+        },
+        kind::MASTER_KEY_ATTRIBUTES => Call::MasterKeyAttributes,
+        kind::RANDOM => Call::Random {
+            length: usize::try_from(body.u64()?).map_err(|_| Malformed)?,
+        },
+        kind::SUBKEY => Call::Subkey(body.label()?),
+        kind::EVICT => Call::Evict { blob: body.array()? },
+        kind::PROBE => Call::Probe,
+        _ => return Err(Malformed),
+    };
+    body.end()?;
+    Ok(call)
+}
+
+pub fn put_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome) {
+    match outcome {
+        Ok(answer) => put_answer(out, id, answer),
+        Err(TokenError::Overloaded { retry_after }) => put(out, id, kind::OVERLOADED, |out| {
+            let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+            out.extend_from_slice(&ms.to_be_bytes());
+        }),
+        Err(TokenError::Expired) => put(out, id, kind::EXPIRED, |_| {}),
+        Err(TokenError::Unavailable(text)) => put_text(out, id, kind::UNAVAILABLE, text),
+        Err(TokenError::Refused(text)) => put_text(out, id, kind::REFUSED, text),
+        Err(TokenError::BlobTag) => put(out, id, kind::BLOB_TAG, |_| {}),
+        Err(TokenError::WrongAnswer(text)) => put_text(out, id, kind::WRONG_ANSWER, text),
+    }
+}
+
+pub fn outcome(frame: Frame<'_>) -> Result<Outcome, Malformed> {
+    let mut body = Body(frame.body);
+    let outcome = match frame.kind {
+        kind::KEYS => Ok(Answer::EnvelopeKeys(body.message_keys()?)),
+        kind::MADE => Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
+            at_birth: body.attributes()?,
+            blob: Blob::new(body.rest().to_vec()),
+        }))),
+        kind::REPORTED => Ok(Answer::Attributes(body.attributes()?)),
+        kind::BYTES => Ok(Answer::Random(Zeroizing::new(body.rest().to_vec()))),
+        kind::SUBKEY_BYTES => {
+            let mut padded = Zeroizing::new([0; 64]);
+            padded[..32].copy_from_slice(&body.array::<32>()?);
+            Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&padded)))
+        }
+        kind::DONE => Ok(Answer::Done),
+        kind::OVERLOADED => Err(TokenError::Overloaded {
+            retry_after: Duration::from_millis(body.u64()?),
+        }),
+        kind::EXPIRED => Err(TokenError::Expired),
+        kind::UNAVAILABLE => Err(TokenError::Unavailable(body.text()?)),
+        kind::REFUSED => Err(TokenError::Refused(body.text()?)),
+        kind::BLOB_TAG => Err(TokenError::BlobTag),
+        kind::WRONG_ANSWER => Err(TokenError::WrongAnswer(body.text()?)),
+        _ => return Err(Malformed),
+    };
+    body.end()?;
+    Ok(outcome)
+}
+
+fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
+    match answer {
+        Answer::EnvelopeKeys(keys) => put(out, id, kind::KEYS, |out| {
+            for keys in keys {
+                out.extend_from_slice(keys.prf_output());
+            }
+        }),
+        Answer::MadeEnvelopeKey(made) => put(out, id, kind::MADE, |out| {
+            put_attributes(out, &made.at_birth);
+            out.extend_from_slice(made.blob.bytes());
+        }),
+        Answer::Attributes(attributes) => put(out, id, kind::REPORTED, |out| put_attributes(out, attributes)),
+        Answer::Random(bytes) => put(out, id, kind::BYTES, |out| out.extend_from_slice(bytes)),
+        Answer::Subkey(subkey) => put(out, id, kind::SUBKEY_BYTES, |out| {
+            out.extend_from_slice(subkey.as_bytes());
+        }),
+        Answer::Done => put(out, id, kind::DONE, |_| {}),
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, id: u64, kind: u8, text: &str) {
+    put(out, id, kind, |out| out.extend_from_slice(text.as_bytes()));
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("blobs are short");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn put_place(out: &mut Vec<u8>, place: Place) {
+    out.extend_from_slice(place.environment.as_bytes());
+    out.extend_from_slice(place.key.as_bytes());
+    out.extend_from_slice(&place.version.number().to_be_bytes());
+}
+
+fn put_label(out: &mut Vec<u8>, label: &SubkeyLabel) {
+    match label {
+        SubkeyLabel::Row => out.push(1),
+        SubkeyLabel::Cred => out.push(2),
+        SubkeyLabel::Page => out.push(3),
+        SubkeyLabel::Hedge => out.push(4),
+        SubkeyLabel::Redact { log_origin } => {
+            out.push(5);
+            out.extend_from_slice(log_origin.as_bytes());
+        }
+    }
+}
+
+fn put_attributes(out: &mut Vec<u8>, attributes: &TokenAttributes) {
+    let flags = [
+        attributes.local,
+        attributes.always_sensitive,
+        attributes.never_extractable,
+        attributes.sensitive,
+        attributes.extractable,
+        attributes.modifiable,
+        attributes.copyable,
+    ];
+    out.extend(flags.map(u8::from));
+    out.extend_from_slice(&attributes.observed.to_be_bytes());
+}
+
+/// What is left of a body.
+struct Body<'a>(&'a [u8]);
+
+impl<'a> Body<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = u32::from_be_bytes(self.array()?) as usize;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    fn text(&mut self) -> Result<Arc<str>, Malformed> {
+        std::str::from_utf8(self.rest()).map(Arc::from).map_err(|_| Malformed)
+    }
+
+    fn flag(&mut self) -> Result<bool, Malformed> {
+        Ok(self.array::<1>()? != [0])
+    }
+
+    fn place(&mut self) -> Result<Place, Malformed> {
+        Ok(Place {
+            environment: EnvironmentId::from_bytes(self.array()?),
+            key: KeyId::from_bytes(self.array()?),
+            version: KeyVersion::new(u32::from_be_bytes(self.array()?)).ok_or(Malformed)?,
+        })
+    }
+
+    fn inputs(&mut self) -> Result<Vec<EnvelopeInput>, Malformed> {
+        let mut inputs = Vec::with_capacity(self.0.len() / 96);
+        while !self.0.is_empty() {
+            inputs.push(EnvelopeInput {
+                header: self.array()?,
+                salt: self.array()?,
+                ec_hash: self.array()?,
+            });
+        }
+        Ok(inputs)
+    }
+
+    fn label(&mut self) -> Result<SubkeyLabel, Malformed> {
+        Ok(match self.array()? {
+            [1] => SubkeyLabel::Row,
+            [2] => SubkeyLabel::Cred,
+            [3] => SubkeyLabel::Page,
+            [4] => SubkeyLabel::Hedge,
+            [5] => SubkeyLabel::Redact {
+                log_origin: self.text()?,
+            },
+            _ => return Err(Malformed),
+        })
+    }
+
+    fn message_keys(&mut self) -> Result<Vec<MessageKeys>, Malformed> {
+        let (keys, rest) = self.rest().as_chunks();
+        if !rest.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(keys.iter().map(MessageKeys::from_prf_output).collect())
+    }
+
+    fn attributes(&mut self) -> Result<TokenAttributes, Malformed> {
+        Ok(TokenAttributes {
+            local: self.flag()?,
+            always_sensitive: self.flag()?,
+            never_extractable: self.flag()?,
+            sensitive: self.flag()?,
+            extractable: self.flag()?,
+            modifiable: self.flag()?,
+            copyable: self.flag()?,
+            observed: i64::from_be_bytes(self.array()?),
+        })
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::frame::Frames, *};
+
+    fn place() -> Place {
+        Place {
+            environment: EnvironmentId::from_bytes([1; 16]),
+            key: KeyId::from_bytes([2; 16]),
+            version: KeyVersion::new(7).unwrap(),
+        }
+    }
+
+    fn frames_of(bytes: &[u8]) -> Frames {
+        let mut frames = Frames::new();
+        let mut left = bytes;
+        frames.fill(|room| std::io::Read::read(&mut left, room)).unwrap();
+        frames
+    }
+
+    fn calls() -> Vec<Call> {
+        let blob = || Arc::new(Blob::new(vec![9; 198]));
+        let input = |byte| EnvelopeInput {
+            header: [byte; 32],
+            salt: [byte + 1; 32],
+            ec_hash: [byte + 2; 32],
+        };
+        vec![
+            Call::EnvelopeKeys {
+                blob: blob(),
+                place: place(),
+                inputs: vec![input(10), input(20)],
+            },
+            Call::MakeEnvelopeKey {
+                place: place(),
+                created_ms: 1_700_000_000_000,
+            },
+            Call::Attributes {
+                blob: blob(),
+                place: place(),
+            },
+            Call::MasterKeyAttributes,
+            Call::Random { length: 4096 },
+            Call::Subkey(SubkeyLabel::Hedge),
+            Call::Subkey(SubkeyLabel::Redact {
+                log_origin: "a/audit/b/1".into(),
+            }),
+            Call::Evict { blob: [5; 32] },
+            Call::Probe,
+        ]
+    }
+
+    fn outcomes() -> Vec<Outcome> {
+        let attributes = TokenAttributes {
+            local: true,
+            always_sensitive: false,
+            never_extractable: true,
+            sensitive: false,
+            extractable: true,
+            modifiable: false,
+            copyable: true,
+            observed: -5,
+        };
+        vec![
+            Ok(Answer::EnvelopeKeys(vec![
+                MessageKeys::from_prf_output(&[3; 64]),
+                MessageKeys::from_prf_output(&[4; 64]),
+            ])),
+            Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
+                blob: Blob::new(vec![8; 198]),
+                at_birth: attributes,
+            }))),
+            Ok(Answer::Attributes(attributes)),
+            Ok(Answer::Random(Zeroizing::new(vec![6; 48]))),
+            Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&[7; 64]))),
+            Ok(Answer::Done),
+            Err(TokenError::Overloaded {
+                retry_after: Duration::from_millis(250),
+            }),
+            Err(TokenError::Expired),
+            Err(TokenError::Unavailable("gone".into())),
+            Err(TokenError::Refused("no".into())),
+            Err(TokenError::BlobTag),
+            Err(TokenError::WrongAnswer("odd".into())),
+        ]
+    }
+
+    #[test]
+    fn calls_and_outcomes_come_out_as_they_went_in() {
+        let mut sent = Vec::new();
+        for (id, call) in calls().iter().enumerate() {
+            put_call(&mut sent, id as u64, call);
+        }
+        let (mut frames, mut again) = (frames_of(&sent), Vec::new());
+        while let Some(frame) = frames.next().unwrap() {
+            let id = frame.id;
+            put_call(&mut again, id, &call(frame).unwrap());
+        }
+        assert_eq!(sent, again);
+
+        let mut sent = Vec::new();
+        for (id, outcome) in outcomes().iter().enumerate() {
+            put_outcome(&mut sent, id as u64, outcome);
+        }
+        let (mut frames, mut again) = (frames_of(&sent), Vec::new());
+        while let Some(frame) = frames.next().unwrap() {
+            let id = frame.id;
+            put_outcome(&mut again, id, &outcome(frame).unwrap());
+        }
+        assert_eq!(sent, again);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_or_too_long_is_no_call() {
+        for call in calls() {
+            let mut whole = Vec::new();
+            put_call(&mut whole, 1, &call);
+            let (kind, body) = (whole[12], &whole[13..]);
+            let parse = |body: &[u8]| super::call(Frame { id: 1, kind, body }).is_ok();
+            assert!(parse(body));
+            let open_ended = matches!(
+                call,
+                Call::EnvelopeKeys { .. } | Call::Subkey(SubkeyLabel::Redact { .. })
+            );
+            assert!(
+                open_ended || !parse(&[body, &[0]].concat()),
+                "kind {kind} with a byte more"
+            );
+            let text = matches!(call, Call::Subkey(SubkeyLabel::Redact { .. }));
+            assert!(
+                text || body.is_empty() || !parse(&body[..body.len() - 1]),
+                "kind {kind}, cut"
+            );
+        }
+    }
+}

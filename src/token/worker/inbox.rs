@@ -1,0 +1,68 @@
+//! The worker's end of the socket: session threads read it themselves.
+//!
+//! Leader and followers: one thread reads, takes its share of what has come, and lets the next one read while it works. No reader
+//! thread and no queue stand between the socket and the token, so a call costs no wake-up more than it must.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    sync::Mutex,
+};
+
+use super::{
+    codec,
+    frame::{Frames, Malformed},
+};
+use crate::token::{Call, thread_host::lock};
+
+/// Calls that one thread takes at once at most: it answers them together.
+const AT_ONCE: usize = 8;
+
+pub struct Inbox {
+    stream: UnixStream,
+    frames: Mutex<Frames>,
+    /// Held while an answer is written: answers do not mix.
+    writing: Mutex<()>,
+    threads: usize,
+}
+
+impl Inbox {
+    /// `frames`: what was read beyond the start already.
+    pub fn new(stream: UnixStream, frames: Frames, threads: usize) -> Self {
+        Self {
+            stream,
+            frames: Mutex::new(frames),
+            writing: Mutex::new(()),
+            threads,
+        }
+    }
+
+    /// Waits for calls and moves a fair share of them into `taken`. `false` once the service has closed its end.
+    pub fn take(&self, taken: &mut Vec<(u64, Call)>) -> io::Result<bool> {
+        let mut frames = lock(&self.frames);
+        loop {
+            let here = frames.whole(AT_ONCE * self.threads)?;
+            if here > 0 {
+                for _ in 0..(here / self.threads).clamp(1, AT_ONCE) {
+                    let frame = frames.next()?.ok_or(Malformed)?;
+                    taken.push((frame.id, codec::call(frame)?));
+                }
+                return Ok(true);
+            }
+            match frames.fill(|room| (&self.stream).read(room)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The service was killed: the same as closed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends `out` whole.
+    pub fn send(&self, out: &[u8]) -> io::Result<()> {
+        let _writing = lock(&self.writing);
+        (&self.stream).write_all(out)
+    }
+}

@@ -1,0 +1,199 @@
+//! One worker as the service sees it: its socket, and the calls under way in it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{net::UnixStream, sync::Notify};
+use zeroize::Zeroize as _;
+
+use super::{
+    codec,
+    frame::{Frame, Frames, Malformed},
+    start::{self, News, Ready, Trouble},
+    ticket::Ticket,
+};
+use crate::token::{queue::Waiting as _, thread_host::lock};
+
+pub struct Link {
+    /// Names the worker in records.
+    pub epoch: u64,
+    pub pid: u32,
+    pub ready: Ready,
+    stream: UnixStream,
+    state: Mutex<State>,
+    handles: AtomicU64,
+    kill: Notify,
+    /// Items in the worker at once at most: its threads should always find the next one. Few, since it works them in order of arrival;
+    /// the queue before it is the fair one.
+    window: usize,
+}
+
+struct State {
+    under_way: HashMap<u64, (Ticket, Instant)>,
+    /// Token calls of all that is under way.
+    items: usize,
+    next_id: u64,
+    /// What the socket had no room for; the first `sent` bytes are gone.
+    out: Vec<u8>,
+    sent: usize,
+    open: bool,
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+pub enum Death {
+    /// It said why.
+    Fault(Trouble),
+    /// A call did not return, and it was killed.
+    Hung,
+    /// Its socket closed.
+    Gone,
+    /// It sent what is not a frame, or reading failed.
+    Broken(io::Error),
+}
+
+impl Link {
+    pub fn new(stream: UnixStream, pid: u32, epoch: u64, ready: Ready) -> Self {
+        let window = (ready.session_threads * 8).max(64);
+        Self {
+            epoch,
+            pid,
+            ready,
+            stream,
+            state: Mutex::new(State {
+                under_way: HashMap::with_capacity(window),
+                items: 0,
+                next_id: 1,
+                out: Vec::new(),
+                sent: 0,
+                open: true,
+            }),
+            handles: AtomicU64::new(0),
+            kill: Notify::new(),
+            window,
+        }
+    }
+
+    pub fn handles(&self) -> u64 {
+        self.handles.load(Ordering::Relaxed)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        lock(&self.state).under_way.is_empty()
+    }
+
+    /// Sends what `next` gives, until it gives nothing or the worker has enough. Never blocks.
+    pub fn send(&self, mut next: impl FnMut() -> Option<Ticket>) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        if !state.open {
+            return;
+        }
+        while state.items < self.window {
+            let Some(ticket) = next() else { break };
+            let id = state.next_id;
+            state.next_id += 1;
+            ticket.put(&mut state.out, id);
+            state.items += ticket.items();
+            state.under_way.insert(id, (ticket, Instant::now()));
+        }
+        while state.sent < state.out.len() {
+            match self.stream.try_write(&state.out[state.sent..]) {
+                Ok(written) => state.sent += written,
+                // No room now: it goes with the next call or answer. Or the worker is gone: whoever reads its socket finds out.
+                Err(_) => return,
+            }
+        }
+        state.out.clear();
+        state.sent = 0;
+    }
+
+    /// Reads answers until the worker ends. `took`: told the time of each call; `more`: called after each piece that was read.
+    pub async fn read(&self, mut frames: Frames, took: impl Fn(Duration), more: impl Fn()) -> Death {
+        loop {
+            match self.answer_all(&mut frames, &took) {
+                Ok(None) => {}
+                Ok(Some(trouble)) => return Death::Fault(trouble),
+                Err(malformed) => return Death::Broken(malformed.into()),
+            }
+            more();
+            let readable = tokio::select! {
+                readable = self.stream.readable() => readable,
+                () = self.kill.notified() => return Death::Hung,
+            };
+            let read = readable.and_then(|()| frames.fill(|room| self.stream.try_read(room)));
+            match read {
+                Ok(0) => return Death::Gone,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Death::Gone,
+                Err(error) => return Death::Broken(error),
+            }
+        }
+    }
+
+    /// Answers what has come; `Some` if the worker said that its token failed.
+    fn answer_all(&self, frames: &mut Frames, took: &impl Fn(Duration)) -> Result<Option<Trouble>, Malformed> {
+        while let Some(frame) = frames.next()? {
+            match start::news(frame)? {
+                None => took(self.answer(frame)?),
+                Some(News::Handles(count)) => self.handles.store(count, Ordering::Relaxed),
+                Some(News::Fault(trouble) | News::Failed(trouble)) => return Ok(Some(trouble)),
+                Some(News::Ready(_)) => return Err(Malformed),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns how long the worker took.
+    fn answer(&self, frame: Frame<'_>) -> Result<Duration, Malformed> {
+        let outcome = codec::outcome(frame)?;
+        let (ticket, sent) = {
+            let mut state = lock(&self.state);
+            let known = state.under_way.remove(&frame.id).ok_or(Malformed)?;
+            state.items -= known.0.items();
+            known
+        };
+        ticket.answer(outcome);
+        Ok(sent.elapsed())
+    }
+
+    /// Takes no more, and gives back what was under way.
+    pub fn close(&self) -> Vec<Ticket> {
+        let mut state = lock(&self.state);
+        state.open = false;
+        state.out.zeroize();
+        state.under_way.drain().map(|(_, (ticket, _))| ticket).collect()
+    }
+
+    /// Whether a call is longer in the worker than it may be. Its own watchdog should have ended it before.
+    pub fn is_hung(&self, call_deadline: Duration) -> bool {
+        let state = lock(&self.state);
+        state.under_way.values().any(|(ticket, sent)| {
+            let patience = if ticket.is_long() {
+                call_deadline * 4
+            } else {
+                call_deadline
+            };
+            sent.elapsed() > patience
+        })
+    }
+
+    /// Whoever reads the socket kills the process.
+    pub fn kill(&self) {
+        self.kill.notify_one();
+    }
+
+    /// The worker finishes what it has and ends.
+    pub fn finish(&self) {
+        // Fails if the worker is gone already.
+        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+    }
+}

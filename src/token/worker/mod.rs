@@ -1,0 +1,31 @@
+//! `isolation = "process"`: the module in a process of its own, which may crash, hang and be killed without the service.
+//!
+//! ```text
+//! service: ProcessHost ─ queue ─ Link ═══ socket (the worker's standard input) ═══ Inbox ─ session threads :worker
+//!            Supervisor: one worker at work, one ready to take over
+//! ```
+//!
+//! What crosses the socket are the typed calls of [`super::host`]: nothing that works bytes of the service's choice with a key.
+//! A call whose worker dies is handed to the next one, once; every call of the seam may be done twice without harm.
+//!
+//! | file | what |
+//! |---|---|
+//! | `frame.rs`, `codec.rs` | bytes on the socket: frames; calls, answers, errors |
+//! | `start.rs` | what a worker is told at its start, and how it says that it is ready or why not |
+//! | `inbox.rs`, `child.rs` | the worker's side: its threads read the socket themselves |
+//! | `link.rs`, `ticket.rs` | the service's side of one worker: calls under way |
+//! | `process_host.rs`, `supervisor.rs` | the host; starting, watching and replacing workers |
+
+mod child;
+mod codec;
+mod frame;
+mod inbox;
+mod link;
+mod process_host;
+mod start;
+mod supervisor;
+mod ticket;
+
+pub use child::run;
+pub use process_host::{ProcessHost, Program};
+pub use start::Trouble;

@@ -1,0 +1,262 @@
+//! The host whose module runs in worker processes: a queue before them, one at work, one ready.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use keyreeve_pkcs11::Class;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
+
+use super::{
+    link::Link,
+    start::{Ready, Trouble},
+    supervisor::{Plan, Supervisor},
+    ticket::Ticket,
+};
+use crate::token::{
+    Latch, OpenError, TokenConfig, TokenError,
+    host::{Host, HostStatus, Job},
+    meters::WorkerMeters,
+    queue::Queue,
+    thread_host::lock,
+    work,
+};
+
+/// What is executed as a worker: this program with the arguments that make it one.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub path: PathBuf,
+    pub arguments: Vec<OsString>,
+}
+
+/// How long a stop waits for calls under way, and then for the worker to close the module.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Hosts one token in worker processes.
+pub struct ProcessHost {
+    shared: Arc<Shared>,
+}
+
+/// What the host, its supervisor and the readers of sockets share.
+pub(super) struct Shared {
+    pub queue: Queue<Ticket>,
+    pub call_deadline: Duration,
+    /// Gets the calls; none while one is being started.
+    active: RwLock<Option<Arc<Link>>>,
+    /// Ready to take over.
+    pub standby: Mutex<Option<Arc<Link>>>,
+    about: Ready,
+    latch: Latch,
+    fault: watch::Sender<Option<Arc<str>>>,
+    /// Why no worker could be started at the last attempt.
+    pub cannot_start: Mutex<Option<Arc<str>>>,
+    pub stopping: AtomicBool,
+    pub stop: Notify,
+    /// The supervisor and all workers have ended.
+    pub ended: AtomicBool,
+    pub meters: WorkerMeters,
+}
+
+impl ProcessHost {
+    /// Starts the first worker and waits until it is ready; the second one follows by itself. Not from within the runtime's threads.
+    ///
+    /// Errors: what the worker says of token and configuration; `Worker` if it does not start at all.
+    pub fn start(
+        program: Program,
+        config: TokenConfig,
+        data_directory: &Path,
+        tombstones: &Path,
+        runtime: &Handle,
+    ) -> Result<Self, OpenError> {
+        let queue = Queue::new(config.queue_items, config.threads());
+        let call_deadline = Duration::from_millis(config.call_deadline_ms);
+        let plan = Plan::new(program, config, data_directory, tombstones)?;
+        let started = runtime.block_on(plan.start())?;
+        let shared = Arc::new(Shared {
+            queue,
+            call_deadline,
+            active: RwLock::new(None),
+            standby: Mutex::new(None),
+            latch: Latch::of(data_directory, &started.link.ready.serial),
+            about: started.link.ready.clone(),
+            fault: watch::Sender::new(None),
+            cannot_start: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+            ended: AtomicBool::new(false),
+            meters: WorkerMeters::new(),
+        });
+        runtime.spawn(Supervisor::new(plan, Arc::clone(&shared)).run(started));
+        Ok(Self { shared })
+    }
+
+    /// Turns to `Some(why)` once, when no worker can serve the token any more.
+    pub fn fault(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.shared.fault.subscribe()
+    }
+
+    /// Process ids of the worker that gets the calls and of the one that is ready to take over.
+    pub fn workers(&self) -> (Option<u32>, Option<u32>) {
+        let standby = lock(&self.shared.standby).as_ref().map(|link| link.pid);
+        (self.shared.active().map(|link| link.pid), standby)
+    }
+}
+
+impl Host for ProcessHost {
+    fn submit(&self, job: Job) {
+        let shared = &self.shared;
+        if let Some(why) = shared.fault_text().or_else(|| shared.no_worker()) {
+            let _ = job.reply.send(Err(TokenError::Unavailable(why)));
+            return;
+        }
+        let deadline = job.deadline;
+        let tickets = work::split(job).into_iter().map(Ticket::new).collect();
+        match shared.queue.push(tickets, deadline) {
+            Ok(()) => shared.pump(),
+            Err((refused, error)) => {
+                for ticket in refused {
+                    ticket.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> HostStatus {
+        let shared = &self.shared;
+        let active = shared.active();
+        HostStatus {
+            serial: shared.about.serial.as_str().into(),
+            model: shared.about.model.clone(),
+            software_token: shared.about.software_token,
+            fault: shared.fault_text().or_else(|| shared.no_worker()),
+            worker_epoch: active.as_ref().map_or(0, |link| link.epoch),
+            session_threads: shared.about.session_threads,
+            cached_handles: active.as_ref().map_or(0, |link| link.handles()),
+        }
+    }
+
+    fn worker_epoch(&self) -> u64 {
+        self.shared.active().map_or(0, |link| link.epoch)
+    }
+
+    fn distrust(&self, why: &str) -> TokenError {
+        let text = self.shared.fail(&Trouble::of_class(Class::WrongAnswer, why));
+        TokenError::WrongAnswer(text)
+    }
+
+    fn stop(&self) {
+        let shared = &self.shared;
+        shared.queue.close();
+        if shared.stopping.swap(true, Ordering::SeqCst) {
+            return; // stopped before
+        }
+        let until = Instant::now() + STOP_WITHIN;
+        let idle = || shared.queue.items() == 0 && shared.active().is_none_or(|link| link.is_idle());
+        while !idle() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        shared.stop.notify_one();
+        while !shared.ended.load(Ordering::SeqCst) && Instant::now() < until + STOP_WITHIN {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Shared {
+    pub fn active(&self) -> Option<Arc<Link>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_active(&self, link: Option<Arc<Link>>) {
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = link;
+        self.pump();
+    }
+
+    /// Gives the active worker what it has room for.
+    pub fn pump(&self) {
+        let Some(link) = self.active() else { return };
+        let now = Instant::now();
+        link.send(|| {
+            loop {
+                let ticket = self.queue.try_next()?;
+                if ticket.is_abandoned() {
+                    continue;
+                }
+                if ticket.deadline() <= now {
+                    self.meters.expired.increment(1);
+                    ticket.answer(Err(TokenError::Expired));
+                    continue;
+                }
+                self.meters.queue_wait.record((now - ticket.queued()).as_secs_f64());
+                return Some(ticket);
+            }
+        });
+    }
+
+    /// Tries again what was under way in a worker that died, where it may be.
+    pub fn resend(&self, tickets: Vec<Ticket>) {
+        let now = Instant::now();
+        for ticket in tickets.into_iter().filter_map(|ticket| ticket.bereaved(now)) {
+            let deadline = ticket.deadline();
+            if let Err((refused, error)) = self.queue.push(vec![ticket], deadline) {
+                for ticket in refused {
+                    ticket.answer(Err(error.clone()));
+                }
+            }
+        }
+        self.pump();
+    }
+
+    pub fn fault_text(&self) -> Option<Arc<str>> {
+        self.fault.borrow().clone()
+    }
+
+    /// Ends the service of this token. The first trouble is the one that is told; E9 and E13 are latched on disk, too.
+    pub fn fail(&self, trouble: &Trouble) -> Arc<str> {
+        let text: Arc<str> = format!("token {}: {}", self.about.serial, trouble.text).into();
+        let first = self.fault.send_if_modified(|fault| {
+            let first = fault.is_none();
+            fault.get_or_insert_with(|| Arc::clone(&text));
+            first
+        });
+        if first {
+            let class = trouble.class.as_deref().unwrap_or("start");
+            tracing::error!(
+                serial = self.about.serial,
+                class,
+                "{}: the token is not served",
+                trouble.text
+            );
+            if class == Class::WrongAnswer.name()
+                && let Err(error) = self.latch.set(Class::WrongAnswer, &trouble.text, None)
+            {
+                tracing::error!(%error, path = %self.latch.path().display(), "the latch could not be written");
+            }
+        }
+        text
+    }
+
+    /// Answers everything that waits.
+    pub fn refuse_all(&self, why: &Arc<str>) {
+        while let Some(ticket) = self.queue.try_next() {
+            ticket.answer(Err(TokenError::Unavailable(Arc::clone(why))));
+        }
+    }
+
+    /// Why a call need not wait for a worker: the last one could not be started.
+    fn no_worker(&self) -> Option<Arc<str>> {
+        match self.active() {
+            Some(_) => None,
+            None => lock(&self.cannot_start).clone(),
+        }
+    }
+}

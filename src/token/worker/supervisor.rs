@@ -1,0 +1,457 @@
+//! Starts workers, watches them, replaces those that end.
+//!
+//! One works, one is ready: a death costs the calls under way a resend, not a start. Starts that fail are tried again with a growing
+//! delay; three deaths within a minute, and what no other worker could cure (wrong PIN, wrong answer), end the service of the token.
+
+use std::{
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use keyreeve_pkcs11::Class;
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{
+    frame::{Frames, Malformed},
+    link::{Death, Link},
+    process_host::{Program, Shared},
+    start::{self, News, Start, Trouble},
+    ticket::Ticket,
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    token::{Call, Job, Lane, OpenError, TokenConfig, meters::WorkerMeters, pin, thread_host::lock, work},
+};
+
+/// A start that takes longer will not come to an end. Far beyond any token's login, under which a worker is not killed.
+const START_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Some tokens drop a session that was idle for 30 s.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// So many deaths in such a time end the service of the token.
+const DEATHS: usize = 3;
+const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LAST_DELAY: Duration = Duration::from_secs(30);
+/// Time that a worker whose socket was closed has to close the module.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a worker is started.
+#[derive(Clone)]
+pub struct Plan {
+    program: Program,
+    start: Start,
+    /// From a descriptor the PIN can be read once only, so it is kept for the next worker.
+    pin: Option<Arc<Zeroizing<Vec<u8>>>>,
+}
+
+/// A worker that is ready.
+pub struct Started {
+    pub link: Arc<Link>,
+    frames: Frames,
+    child: Child,
+}
+
+impl Plan {
+    /// Errors: a PIN that must be kept and cannot be read.
+    pub fn new(
+        program: Program,
+        token: TokenConfig,
+        data_directory: &Path,
+        tombstones: &Path,
+    ) -> Result<Self, OpenError> {
+        let source = token.pin_source()?;
+        let pin = match token.pin_fd {
+            Some(_) => Some(Arc::new(pin::read_bytes(&source)?.0)),
+            None => None,
+        };
+        Ok(Self {
+            program,
+            start: Start {
+                token,
+                data_directory: absolute(data_directory),
+                tombstones: absolute(tombstones),
+                epoch: 0,
+            },
+            pin,
+        })
+    }
+
+    /// Starts a worker and waits until it is ready.
+    pub async fn start(&self) -> Result<Started, OpenError> {
+        match tokio::time::timeout(START_WITHIN, self.start_at_leisure()).await {
+            Ok(started) => started,
+            Err(_) => Err(OpenError::Worker(format!(
+                "a worker was not ready within {} s",
+                START_WITHIN.as_secs()
+            ))),
+        }
+    }
+
+    async fn start_at_leisure(&self) -> Result<Started, OpenError> {
+        let failed = |error: std::io::Error| {
+            OpenError::Worker(format!("cannot start `{}`: {error}", self.program.path.display()))
+        };
+        let (near, far) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        near.set_nonblocking(true).map_err(failed)?;
+        let stream = UnixStream::from_std(near).map_err(failed)?;
+        let mut child = Command::new(&self.program.path)
+            .args(&self.program.arguments)
+            .stdin(OwnedFd::from(far))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let epoch = epoch();
+        self.tell(&stream, epoch).await?;
+        let mut frames = Frames::new();
+        loop {
+            match next_news(&mut frames).map_err(|error| failed(error.into()))? {
+                Some(News::Ready(ready)) => {
+                    let link = Arc::new(Link::new(stream, child.id().unwrap_or(0), epoch, ready));
+                    return Ok(Started { link, frames, child });
+                }
+                Some(News::Failed(trouble) | News::Fault(trouble)) => {
+                    let _ = child.wait().await;
+                    return Err(OpenError::WorkerSays(trouble));
+                }
+                Some(News::Handles(_)) => {}
+                None => {
+                    stream.readable().await.map_err(failed)?;
+                    match frames.fill(|room| stream.try_read(room)) {
+                        Ok(0) => {
+                            let status = child.wait().await.map_err(failed)?;
+                            return Err(OpenError::Worker(format!("a worker ended at its start ({status})")));
+                        }
+                        Ok(_) => {}
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(failed(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, stream: &UnixStream, epoch: u64) -> Result<(), OpenError> {
+        let pin = match &self.pin {
+            Some(pin) => Arc::clone(pin),
+            None => Arc::new(pin::read_bytes(&self.start.token.pin_source()?)?.0),
+        };
+        let mut out = Vec::with_capacity(16 * 1024);
+        let told = Start {
+            epoch,
+            ..self.start.clone()
+        };
+        start::put_start(&mut out, &told, &pin);
+        let mut sent = 0;
+        while sent < out.len() {
+            let written = match stream.try_write(&out[sent..]) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => stream.writable().await.map(|()| 0),
+                written => written,
+            };
+            match written {
+                Ok(written) => sent += written,
+                // It ended; why, it says, or its exit code does.
+                Err(_) => break,
+            }
+        }
+        out.zeroize();
+        Ok(())
+    }
+}
+
+/// Runs on the runtime until the host stops.
+pub struct Supervisor {
+    plan: Plan,
+    shared: Arc<Shared>,
+    deaths: VecDeque<Instant>,
+    delay: Duration,
+    ended: mpsc::UnboundedReceiver<(u64, Death)>,
+    tell_end: mpsc::UnboundedSender<(u64, Death)>,
+    /// The start under way.
+    starting: Option<oneshot::Receiver<Result<Started, OpenError>>>,
+    /// Workers whose process is not gone yet.
+    running: usize,
+}
+
+impl Supervisor {
+    pub fn new(plan: Plan, shared: Arc<Shared>) -> Self {
+        let (tell_end, ended) = mpsc::unbounded_channel();
+        Self {
+            plan,
+            shared,
+            deaths: VecDeque::new(),
+            delay: FIRST_DELAY,
+            ended,
+            tell_end,
+            starting: None,
+            running: 0,
+        }
+    }
+
+    pub async fn run(mut self, first: Started) {
+        self.take_on(first);
+        self.begin_start(Duration::ZERO);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probe_at = Instant::now() + PROBE_EVERY;
+        let shared = Arc::clone(&self.shared);
+        loop {
+            tokio::select! {
+                Some((epoch, death)) = self.ended.recv() => self.bury(epoch, &death),
+                started = arrival(&mut self.starting) => self.arrived(started),
+                () = shared.stop.notified() => break,
+                _ = look.tick() => {
+                    self.look();
+                    if Instant::now() >= probe_at {
+                        probe_at = Instant::now() + PROBE_EVERY;
+                        self.probe();
+                    }
+                }
+            }
+            if let Some(why) = shared.fault_text() {
+                shared.refuse_all(&why);
+            }
+        }
+        self.end().await;
+    }
+
+    /// Makes a ready worker the one that works, or the one that can.
+    fn take_on(&mut self, started: Started) {
+        let Started { link, frames, child } = started;
+        self.running += 1;
+        *lock(&self.shared.cannot_start) = None;
+        tracing::info!(serial = link.ready.serial, worker = link.epoch, "worker ready");
+        let (shared, reader, tell_end) = (Arc::clone(&self.shared), Arc::clone(&link), self.tell_end.clone());
+        tokio::spawn(async move {
+            let death = reader
+                .read(
+                    frames,
+                    |time| shared.meters.token_time.record(time.as_secs_f64()),
+                    || shared.pump(),
+                )
+                .await;
+            see_out(child, &death).await;
+            // The next worker first: what is handed back goes to it.
+            let _ = tell_end.send((reader.epoch, death));
+        });
+        if self.shared.active().is_none() {
+            self.shared.set_active(Some(link));
+        } else {
+            *lock(&self.shared.standby) = Some(link);
+        }
+    }
+
+    fn bury(&mut self, epoch: u64, death: &Death) {
+        self.running -= 1;
+        let dead = self.replace(epoch);
+        let tickets = dead.map_or_else(Vec::new, |link| link.close());
+        if self.shared.stopping.load(Ordering::SeqCst) || self.shared.fault_text().is_some() {
+            let why: Arc<str> = self
+                .shared
+                .fault_text()
+                .unwrap_or_else(|| "the token is being stopped".into());
+            answer_all(tickets, &why);
+            return;
+        }
+        let (class, text) = described(death);
+        WorkerMeters::ended(&class);
+        tracing::error!(class, worker = epoch, "a worker of the token ended: {text}");
+        if let Death::Fault(trouble) = death
+            && trouble.is_final
+        {
+            answer_all(tickets, &self.shared.fail(trouble));
+            return;
+        }
+        let now = Instant::now();
+        self.deaths.push_back(now);
+        self.deaths.retain(|death| now - *death < DEATHS_WITHIN);
+        if self.deaths.len() >= DEATHS {
+            let text = format!("{DEATHS} workers ended within a minute, the last: {text}");
+            answer_all(tickets, &self.shared.fail(&Trouble::of_class(Class::Crash, &text)));
+            return;
+        }
+        self.shared.resend(tickets);
+        self.begin_start(Duration::ZERO);
+    }
+
+    /// Takes the worker of this epoch out; the one that is ready takes over.
+    fn replace(&self, epoch: u64) -> Option<Arc<Link>> {
+        let mut standby = lock(&self.shared.standby);
+        match self.shared.active().filter(|link| link.epoch == epoch) {
+            Some(active) => {
+                let next = standby.take();
+                drop(standby);
+                self.shared.set_active(next);
+                Some(active)
+            }
+            None => standby.take_if(|link| link.epoch == epoch),
+        }
+    }
+
+    fn begin_start(&mut self, delay: Duration) {
+        if self.starting.is_some() {
+            return;
+        }
+        let (tell, started) = oneshot::channel();
+        let plan = self.plan.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let _ = tell.send(plan.start().await);
+        });
+        self.starting = Some(started);
+    }
+
+    fn arrived(&mut self, started: Result<Started, OpenError>) {
+        self.starting = None;
+        match started {
+            Ok(started) => {
+                self.delay = FIRST_DELAY;
+                self.take_on(started);
+                if lock(&self.shared.standby).is_none() {
+                    self.begin_start(Duration::ZERO);
+                }
+            }
+            Err(error) => {
+                let text: Arc<str> = error.to_string().into();
+                tracing::error!(detail = &*text, "a worker of the token did not start");
+                if error.is_final() {
+                    let trouble = Trouble {
+                        text: text.to_string(),
+                        class: None,
+                        is_final: true,
+                    };
+                    self.shared.fail(&trouble);
+                    return;
+                }
+                if self.shared.active().is_none() {
+                    self.shared.refuse_all(&text);
+                }
+                *lock(&self.shared.cannot_start) = Some(text);
+                self.begin_start(self.delay);
+                self.delay = (self.delay * 2).min(LAST_DELAY);
+            }
+        }
+    }
+
+    fn look(&self) {
+        // Its own watchdog ends a worker first, and says so; this is for one that cannot.
+        let patience = self.shared.call_deadline + Duration::from_millis(500);
+        let standby = lock(&self.shared.standby).clone();
+        for link in self.shared.active().iter().chain(&standby) {
+            if link.is_hung(patience) {
+                link.kill();
+            }
+        }
+        self.shared.pump();
+    }
+
+    /// Asks both for the known answer. What comes of it acts by itself: a wrong answer ends the worker.
+    fn probe(&self) {
+        let standby = lock(&self.shared.standby).clone();
+        for link in self.shared.active().iter().chain(&standby) {
+            let (reply, _answer) = oneshot::channel();
+            let job = Job {
+                call: Call::Probe,
+                lane: Lane(0),
+                deadline: Instant::now() + PROBE_EVERY,
+                reply,
+            };
+            let mut tickets = work::split(job).into_iter().map(Ticket::new);
+            link.send(|| tickets.next());
+        }
+    }
+
+    /// Lets the workers close the module, and waits for them.
+    async fn end(&mut self) {
+        if let Some(starting) = self.starting.take()
+            && let Ok(Ok(started)) = starting.await
+        {
+            self.take_on(started);
+        }
+        let standby = lock(&self.shared.standby).take();
+        for link in self.shared.active().iter().chain(&standby) {
+            link.finish();
+        }
+        while self.running > 0 {
+            let Some((epoch, death)) = self.ended.recv().await else {
+                break;
+            };
+            self.bury(epoch, &death);
+        }
+        self.shared.set_active(None);
+        self.shared.refuse_all(&"the token is being stopped".into());
+        self.shared.ended.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Waits for a start that is under way.
+async fn arrival(starting: &mut Option<oneshot::Receiver<Result<Started, OpenError>>>) -> Result<Started, OpenError> {
+    match starting {
+        Some(starting) => starting
+            .await
+            .unwrap_or_else(|_| Err(OpenError::Worker("the start was given up".to_owned()))),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the end of the process; kills it unless it closed its socket by itself, and then, too, after a while.
+async fn see_out(mut child: Child, death: &Death) {
+    if !matches!(death, Death::Gone | Death::Fault(_)) {
+        let _ = child.start_kill();
+    }
+    if tokio::time::timeout(CLOSE_WITHIN, child.wait()).await.is_err() {
+        let _ = child.start_kill();
+        let _ = child.wait().await;
+    }
+}
+
+fn answer_all(tickets: Vec<Ticket>, why: &Arc<str>) {
+    for ticket in tickets {
+        ticket.answer(Err(crate::token::TokenError::Unavailable(Arc::clone(why))));
+    }
+}
+
+fn described(death: &Death) -> (String, String) {
+    match death {
+        Death::Fault(trouble) => (trouble.class.clone().unwrap_or_default(), trouble.text.clone()),
+        Death::Hung => (
+            Class::Hang.name().to_owned(),
+            "a call did not return, and it was killed".to_owned(),
+        ),
+        Death::Gone => (Class::Crash.name().to_owned(), "its process is gone".to_owned()),
+        Death::Broken(error) => (Class::Crash.name().to_owned(), error.to_string()),
+    }
+}
+
+/// The news at the start of `frames`, before which no answer can stand.
+fn next_news(frames: &mut Frames) -> Result<Option<News>, Malformed> {
+    match frames.next()? {
+        Some(frame) => start::news(frame)?.map(Some).ok_or(Malformed),
+        None => Ok(None),
+    }
+}
+
+/// Unix seconds, or the number after the last one: no two workers of this process have the same.
+fn epoch() -> u64 {
+    use std::sync::atomic::AtomicU64;
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = u64::try_from(SystemClock.now().unix_ms() / 1000).unwrap_or(0);
+    let next = |last: u64| Some(now.max(last + 1));
+    LAST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next)
+        .map_or(now, |last| now.max(last + 1))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
