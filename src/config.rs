@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_part_of_the_logs_name_is_refused() {
+        let refused = |field: &str, value: &str| {
+            let text = format!("{MINIMAL}[server]\n{field} = {value:?}\n");
+            Config::parse(&text, "k.toml", []).err().map(|error| error.to_string())
+        };
+        for field in ["node", "cluster"] {
+            for good in ["a", "Keyreeve-1", "node_2.example.org", &"x".repeat(64)] {
+                assert_eq!(refused(field, good), None);
+            }
+            for bad in ["a/b", "..", ".hidden", "-x", "a b", "ä", "a\nb", &"x".repeat(65)] {
+                let text = refused(field, bad).unwrap_or_else(|| panic!("{field} = {bad:?} passed"));
+                assert!(text.contains(field) && text.contains("letters, digits"), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_with_its_line_and_what_is_allowed() {
         let error = Config::parse(&format!("{MINIMAL}pin = \"1234\"\n"), "k.toml", []).unwrap_err();
         let text = error.to_string();

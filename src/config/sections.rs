@@ -64,6 +64,13 @@ impl Default for ServerConfig {
     }
 }
 
+/// Whether `name` may stand in `<cluster>/audit/<node>/<epoch>`: no separator of it, nothing a terminal or a file system takes amiss.
+fn names_a_log(name: &str) -> bool {
+    let may_follow = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let first = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    first && name.len() <= 64 && name.bytes().all(may_follow)
+}
+
 impl ServerConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         let least: [(&str, u64); 10] = [
@@ -90,8 +97,14 @@ impl ServerConfig {
         if self.max_connection_age_s > 3_600 {
             return Err("[server] max_connection_age_s may be at most 3600".to_owned());
         }
-        if self.cluster.is_empty() || self.cluster.len() > 64 {
-            return Err("[server] cluster must have 1 to 64 characters".to_owned());
+        for (name, value) in [("cluster", &self.cluster), ("node", &self.node_name())] {
+            if !names_a_log(value) {
+                return Err(format!(
+                    "[server] {name}: `{}` cannot be part of the log's name: set 1 to 64 letters, digits, `.`, `-` and `_`, the first a \
+                     letter or digit",
+                    value.escape_default()
+                ));
+            }
         }
         Ok(())
     }
