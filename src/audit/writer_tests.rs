@@ -351,15 +351,29 @@ async fn a_log_or_a_store_that_is_behind_starts_only_as_a_new_epoch() {
     ));
 }
 
+/// Copies a directory. A file may vanish meanwhile, as SQLite's does when its last connection closes: then all is copied again, since
+/// what stood in it stands in another file now.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        // The segment in preparation is no part of the log, and may vanish at any moment.
-        if entry.file_name() != "next.tmp" {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    for _ in 0..100 {
+        match try_copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("{error}"),
         }
     }
+    panic!("{} does not come to rest", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        // The segment in preparation is no part of the log, and may vanish at any moment.
+        if entry.file_name() != "next.tmp" {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]
