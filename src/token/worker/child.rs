@@ -110,7 +110,7 @@ fn serve() -> io::Result<u8> {
 
 /// One session thread: takes calls, answers them together.
 fn work(mut thread: SessionThread, inbox: &Inbox) {
-    let (mut taken, mut out, mut handles) = (Vec::new(), Vec::new(), 0);
+    let (mut taken, mut out) = (Vec::new(), Vec::new());
     loop {
         match inbox.take(&mut taken) {
             Ok(true) => {}
@@ -131,14 +131,8 @@ fn work(mut thread: SessionThread, inbox: &Inbox) {
             }
             codec::put_outcome(&mut out, id, &outcome);
         }
-        let held = thread.shared.handles.len() as u64;
-        if held != handles {
-            handles = held;
-            // Before the answers, so that nobody who has one sees an older number. A failed write: the service is gone, and the
-            // next read says so.
-            let _ = tell(inbox, &News::Handles(held));
-        }
-        let _ = inbox.send(&out);
+        // A failed write: the service is gone, and the next read says so.
+        let _ = inbox.answer(&out, || thread.shared.handles.len() as u64);
         out.zeroize();
         out.clear();
     }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     codec,
     frame::{Frames, Malformed},
+    start::{self, News},
 };
 use crate::token::{Call, thread_host::lock};
 
@@ -21,8 +22,8 @@ const AT_ONCE: usize = 8;
 pub struct Inbox {
     stream: UnixStream,
     frames: Mutex<Frames>,
-    /// Held while an answer is written: answers do not mix.
-    writing: Mutex<()>,
+    /// Held while answers are written: they do not mix. The number of unwrapped keys that was told last.
+    writing: Mutex<u64>,
     threads: usize,
 }
 
@@ -32,7 +33,7 @@ impl Inbox {
         Self {
             stream,
             frames: Mutex::new(frames),
-            writing: Mutex::new(()),
+            writing: Mutex::new(0),
             threads,
         }
     }
@@ -58,6 +59,20 @@ impl Inbox {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Sends the answers in `out`, and before them the number of unwrapped keys, if it has changed: nobody who has an answer sees an
+    /// older one.
+    pub fn answer(&self, out: &[u8], unwrapped: impl FnOnce() -> u64) -> io::Result<()> {
+        let mut told = lock(&self.writing);
+        let unwrapped = unwrapped();
+        if *told != unwrapped {
+            *told = unwrapped;
+            let mut news = Vec::new();
+            start::put_news(&mut news, &News::Handles(unwrapped));
+            (&self.stream).write_all(&news)?;
+        }
+        (&self.stream).write_all(out)
     }
 
     /// Sends `out` whole.
