@@ -6,12 +6,17 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions, Connection};
 use support::load::{self, Load};
 use support::log::{assert_chained, frames};
 use support::{Setup, TestServer, text};
 
 const KEY: &str = "dev/shop/canary";
+/// Stands in a data directory whose restore did not complete.
+const MARK: &str = "restore-unfinished";
 
 /// A server, and a backup that was made while it worked.
 struct Drill {
@@ -39,6 +44,54 @@ impl Drill {
     fn restore(&self) -> std::process::Output {
         let from = self.backup.to_str().unwrap();
         self.server.run("restore", &[from, "--reason", "drill"])
+    }
+
+    /// Changes rows of the backup behind the store's back, and its manifest with them.
+    async fn forge(&self, sql: &'static str) {
+        let store = self.backup.join("store.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&store)
+            .journal_mode(SqliteJournalMode::Delete);
+        let mut database = options.connect().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
+        let bytes = fs::read(&store).unwrap();
+        let manifest = self.backup.join("manifest.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+        let files = json["files"].as_array_mut().unwrap();
+        let entry = files.iter_mut().find(|file| file["path"] == "store.db").unwrap();
+        let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+        entry["size"] = bytes.len().into();
+        entry["sha256"] = data_encoding::HEXLOWER.encode(sha256.as_ref()).into();
+        fs::write(manifest, json.to_string()).unwrap();
+    }
+
+    /// `serve`, `init` and `doctor` say what happened and what to do, and change nothing.
+    async fn refuses_what_lies_there(&mut self) {
+        assert!(self.server.data().join(MARK).exists());
+        let before = files(&self.server.data());
+        self.server.spawn(&[]);
+        assert!(!self.server.is_ready().await, "what was half restored is served");
+        let init = self.server.init_command().output().unwrap();
+        let doctor = self.server.run("doctor", &["--no-token"]);
+        for said in [self.server.output(), text(&init), text(&doctor)] {
+            assert!(
+                said.contains("did not complete") && said.contains("`keyreeve restore` again"),
+                "{said}"
+            );
+        }
+        assert_eq!((init.status.code(), doctor.status.code()), (Some(1), Some(1)));
+        assert_eq!(before, files(&self.server.data()));
+    }
+
+    async fn serves_after_a_restore(&mut self) {
+        let restored = self.restore();
+        assert!(restored.status.success(), "{}", text(&restored));
+        assert!(!self.server.data().join(MARK).exists());
+        self.server.serve().await;
+        let admin = self.server.admin().await;
+        let opened = admin.decrypt(KEY, &self.canary, &[("place", "mine")]).await;
+        assert_eq!(opened.unwrap(), b"canary");
     }
 
     fn wipe(&self) {
@@ -158,7 +211,8 @@ async fn a_backup_is_of_no_use_without_the_token() {
     let restored = thief.run("restore", &[drill.backup.to_str().unwrap(), "--reason", "theft"]);
     assert_eq!(restored.status.code(), Some(1), "{}", text(&restored));
     assert!(text(&restored).contains("does not verify"), "{}", text(&restored));
-    // Whatever he makes of what lies there, his token opens none of it.
+    // Whatever he makes of what lies there, the mark of the failed restore taken away, his token opens none of it.
+    fs::remove_file(thief.data().join(MARK)).unwrap();
     thief.spawn(&[]);
     if thief.is_ready().await {
         let opened = thief
@@ -168,6 +222,49 @@ async fn a_backup_is_of_no_use_without_the_token() {
             .await;
         assert_eq!(support::fault(opened).reason, "INTEGRITY_FAILED");
     }
+}
+
+#[tokio::test]
+async fn a_restore_that_found_its_rows_tampered_with_leaves_nothing_that_serves() {
+    let mut drill = Drill::new().await;
+    drill.back_up();
+    let good = drill.server.path("good");
+    drill.server.run_ok("backup", &[good.to_str().unwrap()]);
+    assert!(drill.server.stop().await.success());
+    drill.forge("UPDATE keys SET owner = 'mallory'").await;
+    drill.wipe();
+    let restored = drill.restore();
+    assert_eq!(restored.status.code(), Some(1), "{}", text(&restored));
+    assert!(text(&restored).contains("does not verify"), "{}", text(&restored));
+    assert!(drill.server.data().join("store.db").exists(), "it failed late");
+    drill.refuses_what_lies_there().await;
+
+    drill.backup = good;
+    drill.wipe();
+    drill.serves_after_a_restore().await;
+}
+
+#[tokio::test]
+async fn a_restore_that_was_killed_midway_leaves_nothing_that_serves() {
+    let mut drill = Drill::new().await;
+    drill.back_up();
+    assert!(drill.server.stop().await.success());
+    drill.wipe();
+    let from = drill.backup.to_str().unwrap();
+    let mut command = drill.server.command("restore");
+    command.args([from, "--reason", "drill"]);
+    let mut restore = command.spawn().unwrap();
+    let end = Instant::now() + support::PATIENCE;
+    while !drill.server.data().join("store.db").exists() {
+        assert!(Instant::now() < end, "the restore lays no store");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    restore.kill().unwrap();
+    assert!(!restore.wait().unwrap().success(), "it was killed before its end");
+    drill.refuses_what_lies_there().await;
+
+    drill.wipe();
+    drill.serves_after_a_restore().await;
 }
 
 /// The directories that hold segments, the oldest first.

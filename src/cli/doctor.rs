@@ -146,6 +146,9 @@ fn policies(config: &Config) -> Check {
 }
 
 fn data(config: &Config) -> Check {
+    if let Err(error) = store::restore::check_complete(&config.store.data_dir) {
+        return Check::bad("store", sentence(&error), "docs/runbooks/backup-and-restore.md");
+    }
     let database = config.store.data_dir.join(store::FILE);
     match std::fs::metadata(&database) {
         Ok(_) => Check::good("store", database.display().to_string()),

@@ -29,6 +29,7 @@ use crate::{
     keys::{CreateEnvironment, CreateTeam, RequestId},
     policy::{Context, System, action},
     server::Node,
+    store::restore,
     token::{self, SINGLE_TOKEN_WARNING},
 };
 
@@ -100,6 +101,7 @@ impl Init {
 /// Takes up where an earlier attempt ended after the token: the manifest is there, pinned, and the store is not.
 pub fn initialise(config: &Config, bootstrap: &Bootstrap) -> Result<String, Failure> {
     let data = &config.store.data_dir;
+    restore::check_complete(data).map_err(causes)?;
     if config.audit_directory().exists() || data.join(crate::store::FILE).exists() {
         return Err(Failure::failed(format!(
             "`{}` was initialised before: nothing was changed; start it with `keyreeve serve`",

@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     policy::Policies,
     server::Node,
-    store::{self, Applied, restore},
+    store::{self, Applied, RowKey, backup::Manifest, restore},
 };
 
 #[derive(Debug, Args)]
@@ -73,8 +73,7 @@ impl Restore {
     }
 
     async fn restore(&self, config: &Config) -> Result<Done, Failure> {
-        // Before anything is written: is the backup whole, is this its token, and can the node then be opened? What was laid and not
-        // opened would go on in the old epoch of the log.
+        // Before anything is written: is the backup whole, is this its token, and can the node then be opened?
         Policies::load(config.policy.directory.clone()).map_err(causes)?;
         restore::check(&self.from).map_err(causes)?;
         let made = DirBuilder::new()
@@ -91,31 +90,14 @@ impl Restore {
             tombstone_file: &tombstone_file,
         };
         let manifest = restore::lay(&self.from, &target).map_err(causes)?;
-        // What was laid must be whole, and end where the manifest says.
-        let link = HEXLOWER.decode(manifest.head.link.as_bytes()).ok();
-        let link = link.and_then(|link| link.try_into().ok());
-        let link =
-            link.ok_or_else(|| Failure::failed("the backup's manifest names no head of the chain of changes"))?;
-        let head = Applied {
-            seq: manifest.head.seq,
-            link,
-        };
-        let report = store::verify(data_dir, &row_key, Some(head)).await.map_err(causes)?;
-        if let Some(finding) = report.findings.first() {
-            return Err(Failure::failed(format!(
-                "the store of the backup does not verify: {}: {}; use another backup",
-                finding.object, finding.problem
-            )));
-        }
-        let opened = Node::open_restored(config, Arc::new(SystemClock), &self.reason).await;
-        let opened = opened.map_err(|error| match causes(error) {
+        let finished = self.finish(config, &manifest, &row_key).await;
+        finished.map_err(|failure| match failure {
             Failure::Failed(why) => Failure::failed(format!(
-                "{why}\nno new epoch of the log was opened: do not serve with `{}`; empty it and restore again",
+                "{why}\n`{}` is not served as it is: empty it and the log's directory, and restore again",
                 data_dir.display()
             )),
             other => other,
-        });
-        opened?.close().await;
+        })?;
         let epochs = audit::epochs(&log_directory).map_err(causes)?;
         let epoch = epochs.last().copied().unwrap_or_default();
         Ok(Done {
@@ -124,6 +106,29 @@ impl Restore {
             changes: manifest.head.seq,
             epoch,
         })
+    }
+
+    /// What was laid must be whole, end where the manifest says, and open; only then may it be served.
+    async fn finish(&self, config: &Config, manifest: &Manifest, row_key: &RowKey) -> Outcome {
+        let data_dir = &config.store.data_dir;
+        let link = HEXLOWER.decode(manifest.head.link.as_bytes()).ok();
+        let link = link.and_then(|link| link.try_into().ok());
+        let link =
+            link.ok_or_else(|| Failure::failed("the backup's manifest names no head of the chain of changes"))?;
+        let head = Applied {
+            seq: manifest.head.seq,
+            link,
+        };
+        let report = store::verify(data_dir, row_key, Some(head)).await.map_err(causes)?;
+        if let Some(finding) = report.findings.first() {
+            return Err(Failure::failed(format!(
+                "the store of the backup does not verify: {}: {}; use another backup",
+                finding.object, finding.problem
+            )));
+        }
+        let node = Node::open_restored(config, Arc::new(SystemClock), &self.reason).await;
+        node.map_err(causes)?.close().await;
+        restore::complete(data_dir).map_err(causes)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     config::ConfigFile,
     failure::{Failure, Outcome, causes},
 };
-use crate::{config::Config, server};
+use crate::{config::Config, server, store::restore};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,6 +22,8 @@ pub struct Serve {
 impl Serve {
     pub fn run(self) -> Outcome {
         let config = self.config.load()?;
+        // Before the store is looked for: a restore may have ended before it laid one.
+        restore::check_complete(&config.store.data_dir).map_err(causes)?;
         // A disk that is not mounted must not become a new, empty service with a log that begins at 0.
         let store = config.store.data_dir.join(crate::store::FILE);
         if !store.exists() {

@@ -57,6 +57,7 @@ pub type Fault = watch::Receiver<Option<Arc<str>>>;
 impl Node {
     /// Opens all, in the order token → subkeys → store → log → gate. Errors leave nothing running.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        store::restore::check_complete(&config.store.data_dir)?;
         Self::open_log(config, clock, None).await
     }
 

@@ -38,6 +38,10 @@ pub enum StoreError {
     Backup { problem: String },
     #[error("`{path}` is not empty: a backup is made and restored into an empty place only")]
     NotEmpty { path: PathBuf },
+    #[error(
+        "the restore into `{path}` did not complete, and what lies there is not served: empty it and the log's directory, then run `keyreeve restore` again"
+    )]
+    HalfRestored { path: PathBuf },
     #[error("the database gave up the transaction after an earlier fault: nothing of it was written")]
     GaveUp,
     #[error("the store failed")]

@@ -2,6 +2,8 @@
 //!
 //! The token group is not restored: it must be there already. What happened after the backup is lost to the store, not to the evidence:
 //! the new epoch says what was last known of the log before it (`docs/formats.md`, section 8).
+//!
+//! From before the first file is laid until `complete`, a mark stands in the data directory, and no node opens it.
 
 use std::{
     fs,
@@ -13,6 +15,9 @@ use super::{
     backup::{FORM, LOG, MANIFEST, Manifest, STORE, TOMBSTONES},
     files, open,
 };
+
+/// Name of the mark in a data directory whose restore did not complete, or has not yet.
+const MARK: &str = "restore-unfinished";
 
 /// Where a backup's files go.
 pub struct Target<'a> {
@@ -57,11 +62,16 @@ pub fn check(from: &Path) -> Result<Manifest, StoreError> {
     Ok(manifest)
 }
 
-/// Checks the backup, then lays its files. Nothing is written unless all of it is good and both places are empty.
+/// Checks the backup, then marks the data directory and lays the files. Nothing is written unless all of it is good and both places are
+/// empty. Whoever has verified what was laid calls [`complete`].
 pub fn lay(from: &Path, target: &Target<'_>) -> Result<Manifest, StoreError> {
     let manifest = check(from)?;
     files::empty_directory(target.directory)?;
     files::empty_directory(target.log_directory)?;
+    let mark = target.directory.join(MARK);
+    files::private(&mark)?;
+    files::sync(&mark)?;
+    files::sync_parent(&mark)?;
     merge_tombstones(&from.join(TOMBSTONES), target.tombstone_file)?;
     for file in &manifest.files {
         let path = &file.path;
@@ -73,6 +83,24 @@ pub fn lay(from: &Path, target: &Target<'_>) -> Result<Manifest, StoreError> {
         files::copy(&from.join(path), &to)?;
     }
     Ok(manifest)
+}
+
+/// Takes the mark away: what was laid is whole, and its log goes on in a new epoch.
+pub fn complete(directory: &Path) -> Result<(), StoreError> {
+    let mark = directory.join(MARK);
+    fs::remove_file(&mark).map_err(StoreError::file(&mark))?;
+    files::sync_parent(&mark)
+}
+
+/// Errors: `HalfRestored` if a restore into `directory` began and did not complete.
+pub fn check_complete(directory: &Path) -> Result<(), StoreError> {
+    let mark = directory.join(MARK);
+    match mark.try_exists().map_err(StoreError::file(&mark))? {
+        false => Ok(()),
+        true => Err(StoreError::HalfRestored {
+            path: directory.to_owned(),
+        }),
+    }
 }
 
 /// Opens the next epoch of `node`'s log in the store that was laid, and empties its outbox: the log's copy holds those records.
