@@ -1,4 +1,4 @@
-//! From a backup to a store that starts: check, lay out, open a new epoch of the log.
+//! From a backup to a store that starts: check, lay out. The new epoch of the log is opened by `audit::start`.
 //!
 //! The token group is not restored: it must be there already. What happened after the backup is lost to the store, not to the evidence:
 //! the new epoch says what was last known of the log before it (`docs/formats.md`, section 8).
@@ -11,9 +11,9 @@ use std::{
 };
 
 use super::{
-    Applied, Change, LogEpoch, Options, StoreError,
+    StoreError,
     backup::{FORM, LOG, MANIFEST, Manifest, STORE, TOMBSTONES},
-    files, open,
+    files,
 };
 
 /// Name of the mark in a data directory whose restore did not complete, or has not yet.
@@ -101,51 +101,6 @@ pub fn check_complete(directory: &Path) -> Result<(), StoreError> {
             path: directory.to_owned(),
         }),
     }
-}
-
-/// Opens the next epoch of `node`'s log in the store that was laid, and empties its outbox: the log's copy holds those records.
-///
-/// `last`: size and root of the last checkpoint known of the log before: from the manifest, or better from a witness.
-/// Errors: `Tampered` if the store is not the one that the manifest speaks of.
-pub async fn open_epoch(
-    options: Options,
-    manifest: &Manifest,
-    node: &str,
-    reason: &str,
-    last: (u64, [u8; 32]),
-) -> Result<LogEpoch, StoreError> {
-    let now = options.clock.now();
-    let (directory, mut committer) = open(options).await?;
-    let link = data_encoding::HEXLOWER.decode(manifest.head.link.as_bytes());
-    let link = link.ok().and_then(|link| link.try_into().ok());
-    let head = Applied {
-        seq: manifest.head.seq,
-        link: link.ok_or_else(|| unusable("its manifest names no head of the chain".into()))?,
-    };
-    if committer.head() != head {
-        return Err(unusable("its store does not end where its manifest says".into()));
-    }
-    let epochs = directory
-        .log_epochs(node)
-        .await
-        .map_err(|_| StoreError::tampered("log_epochs", "an epoch of the log fails its integrity check"))?;
-    let epoch = LogEpoch {
-        node: node.to_owned(),
-        epoch: epochs.last().map_or(0, |epoch| epoch.epoch) + 1,
-        reason: reason.to_owned(),
-        opened: now,
-        last: Some(last),
-        row_version: 0,
-    };
-    committer.clear_outbox(i64::MAX as u64).await?;
-    let mut transaction = committer.begin().await?;
-    let applied = transaction.apply(&Change::new().insert(&epoch)).await;
-    applied.map_err(|error| unusable(format!("its new log epoch was refused: {error}")))?;
-    transaction.commit().await?;
-    Ok(LogEpoch {
-        row_version: 1,
-        ..epoch
-    })
 }
 
 /// Lists in `to` what it or the backup lists. Lines are taken as they are: the store checks them when it opens.
