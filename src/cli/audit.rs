@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// Shows the newest records
+    /// Shows the newest records, of older epochs too where the newest has fewer
     #[command(after_help = "Example:\n  keyreeve audit tail --count 20\n  keyreeve audit tail --follow -o json")]
     Tail(Tail),
     /// Finds records by what they say
@@ -53,7 +53,7 @@ pub struct Source {
     /// The directory of the log (it holds one directory for each epoch), instead of that of the configuration file
     #[arg(long, value_name = "DIRECTORY")]
     log: Option<PathBuf>,
-    /// Which epoch; without it, all (tail: the newest)
+    /// Which epoch; without it, all
     #[arg(long)]
     epoch: Option<u64>,
 }
@@ -179,8 +179,10 @@ fn newest(log: &Path) -> Result<u64, Failure> {
 
 impl Tail {
     fn run(self, format: Format) -> Outcome {
-        let (last, mut reader) = audit::tail(&self.source.directory()?, self.count).map_err(causes)?;
-        for stored in &last {
+        let epochs = self.source.directories()?;
+        let ((_, newest), older) = epochs.split_last().expect("there is at least one epoch");
+        let (last, mut reader) = audit::tail(newest, self.count).map_err(causes)?;
+        for stored in before(older, self.count - last.len()).iter().chain(&last) {
             show(format, stored)?;
         }
         if !self.follow {
@@ -189,6 +191,25 @@ impl Tail {
         loop {
             follow(format, &mut reader)?;
             std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// The last `count` records of `epochs` together, oldest first. An epoch that cannot be read ends them with a note: it may be damaged, and
+/// known to be.
+fn before(epochs: &[(u64, PathBuf)], count: usize) -> Vec<Stored> {
+    let Some(((epoch, directory), older)) = epochs.split_last().filter(|_| count > 0) else {
+        return Vec::new();
+    };
+    match audit::tail(directory, count) {
+        Ok((last, _)) => {
+            let mut records = before(older, count - last.len());
+            records.extend(last);
+            records
+        }
+        Err(error) => {
+            output::note(&format!("epoch {epoch} and what is older is left out: {error}"));
+            Vec::new()
         }
     }
 }
