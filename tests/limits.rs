@@ -147,6 +147,38 @@ async fn malformed_names_are_refused_before_anything_is_looked_up() {
     }
 }
 
+#[tokio::test]
+async fn the_short_form_of_a_name_is_refused_on_the_wire_and_the_error_shows_the_full_one() {
+    let (client, key) = key("short").await;
+    let request = proto::EncryptRequest {
+        name: key.clone(),
+        ..Default::default()
+    };
+    let name = answer(client.crypto().encrypt(request).await).map(drop);
+    let request = proto::ListKeysRequest {
+        parent: "dev/shop".to_owned(),
+        ..Default::default()
+    };
+    let parent = answer(client.keys().list_keys(request).await).map(drop);
+    let request = proto::GenerateRandomRequest {
+        environment: "dev".to_owned(),
+        length: 8,
+    };
+    let environment = answer(client.crypto().generate_random(request).await).map(drop);
+    for (outcome, field, form) in [
+        (name, "name", "`envs/{env}/teams/{team}/keys/{key}`"),
+        (parent, "parent", "`envs/{env}/teams/{team}`"),
+        (environment, "environment", "`envs/{env}`"),
+    ] {
+        let fault = fault(outcome);
+        assert_eq!(
+            (fault.code, fault.fields),
+            (Code::InvalidArgument, vec![field.to_owned()])
+        );
+        assert!(fault.message.contains(form), "{}", fault.message);
+    }
+}
+
 /// Five times the deadline, so that a busy machine is not taken for a server that waits for the token. Making a key takes a dozen.
 const TOKEN_CALL: Duration = Duration::from_millis(500);
 

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::operations::testing::{Site, app};
 
-    const ORDERS: &str = "dev/shop/orders";
+    const ORDERS: &str = "envs/dev/teams/shop/keys/orders";
 
     fn encrypt(tag: u64, name: &str) -> Result<proto::CryptRequest, Status> {
         let request = proto::EncryptRequest {

@@ -8,5 +8,5 @@ mod state;
 pub use environment::{Environment, Team};
 pub use key::{Blob, Key, Purpose, Residency, TokenAttributes, Version};
 pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, TeamId};
-pub use name::{EnvironmentName, InvalidName, KeyName, TeamName};
+pub use name::{EnvironmentName, FullName, InvalidName, KeyName, TeamName};
 pub use state::{KeyState, Transition, Use};

@@ -1,7 +1,8 @@
 //! Resource names: `envs/{env}`, `envs/{env}/teams/{team}`, `envs/{env}/teams/{team}/keys/{key}`.
 //!
 //! Every id matches `[a-z][a-z0-9-]{0,61}[a-z0-9]` (AIP-122). A name is built only by parsing. The short form
-//! `dev/shop/orders`, which people type, is accepted by `parse` too and means the same.
+//! `dev/shop/orders`, which people type at the command line and in files, is accepted by `parse` too and means the same; the wire has
+//! full names only ([`FullName`]).
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -13,6 +14,12 @@ use std::{fmt, str::FromStr, sync::Arc};
 pub struct InvalidName {
     text: String,
     form: &'static str,
+}
+
+/// A name as programs send it.
+pub trait FullName: Sized {
+    /// Errors: whatever is not the full form, the short form included.
+    fn parse_full(text: &str) -> Result<Self, InvalidName>;
 }
 
 macro_rules! name {
@@ -45,17 +52,21 @@ macro_rules! name {
             }
         }
 
+        impl FullName for $name {
+            fn parse_full(text: &str) -> Result<Self, InvalidName> {
+                match is_full(text, Self::COLLECTIONS) {
+                    true => Ok(Self(text.into())),
+                    false => Err(InvalidName { text: shown(text), form: $form }),
+                }
+            }
+        }
+
         impl FromStr for $name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                // What programs send is a full name already: one allocation.
-                if is_canonical(text, Self::COLLECTIONS) {
-                    return Ok(Self(text.into()));
-                }
-                canonical(text, Self::COLLECTIONS)
-                    .map(|name| Self(name.into()))
-                    .ok_or_else(|| InvalidName { text: shown(text), form: $form })
+                Self::parse_full(text)
+                    .or_else(|error| written_out(text, Self::COLLECTIONS).map(|name| Self(name.into())).ok_or(error))
             }
         }
 
@@ -118,31 +129,19 @@ impl KeyName {
     }
 }
 
-/// The full name of `text`, given in full or short form.
-fn canonical(text: &str, collections: &[&str]) -> Option<String> {
-    if text.len() > 256 {
+/// The full name of `text`, given in short form.
+fn written_out(text: &str, collections: &[&str]) -> Option<String> {
+    let ids: Vec<&str> = text.split('/').collect();
+    if ids.len() != collections.len() || !ids.iter().all(|id| is_id(id)) {
         return None;
     }
-    let parts: Vec<&str> = text.split('/').collect();
-    let ids: Vec<&str> = if parts.len() == collections.len() {
-        parts
-    } else if parts.len() == 2 * collections.len() && parts.iter().step_by(2).eq(collections.iter()) {
-        parts.into_iter().skip(1).step_by(2).collect()
-    } else {
-        return None;
-    };
-    ids.iter().all(|id| is_id(id)).then(|| {
-        collections
-            .iter()
-            .zip(ids)
-            .map(|(collection, id)| format!("{collection}/{id}"))
-            .collect::<Vec<_>>()
-            .join("/")
-    })
+    let parts = collections.iter().zip(ids);
+    let parts: Vec<_> = parts.map(|(collection, id)| format!("{collection}/{id}")).collect();
+    Some(parts.join("/"))
 }
 
 /// Whether `text` is a full name as it stands.
-fn is_canonical(text: &str, collections: &[&str]) -> bool {
+fn is_full(text: &str, collections: &[&str]) -> bool {
     let mut parts = text.split('/');
     collections
         .iter()
@@ -184,6 +183,15 @@ mod tests {
         assert_eq!(full.environment().as_str(), "envs/prod");
         assert_eq!(full.id(), "card-pan");
         assert_eq!(full.team().key("card-pan").unwrap(), full);
+    }
+
+    #[test]
+    fn the_full_form_alone_is_one_that_programs_send() {
+        let full = "envs/prod/teams/payments/keys/card-pan";
+        assert_eq!(KeyName::parse_full(full).unwrap().as_str(), full);
+        let error = KeyName::parse_full("prod/payments/card-pan").unwrap_err().to_string();
+        assert!(error.contains("envs/{env}/teams/{team}/keys/{key}"), "{error}");
+        assert!(TeamName::parse_full("prod/payments").is_err() && EnvironmentName::parse_full("prod").is_err());
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Requests of the wire, parsed once: names, versions, limits, checksums, encryption contexts.
 
-use std::{fmt::Display, str::FromStr};
-
 use bytes::Bytes;
 use keyreeve_proto::v1 as proto;
 
@@ -11,7 +9,7 @@ use crate::{
         CancelDestruction, ChangeState, CreateEnvironment, CreateKey, CreateTeam, DestroyKey, Labels, Owner, Reason,
         RequestId, RotateKey,
     },
-    model::{EnvironmentName, KeyName, KeyVersion, Purpose, Residency, TeamName},
+    model::{EnvironmentName, FullName, KeyName, KeyVersion, Purpose, Residency, TeamName},
     operations::{
         BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, BoundContext, Decrypt, Encrypt,
         GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, Items, Message, Opening, ReEncrypt,
@@ -20,12 +18,12 @@ use crate::{
 };
 
 /// A resource name in `field`.
-pub(in crate::grpc) fn named<N: FromStr<Err: Display>>(field: &'static str, name: &str) -> Result<N> {
-    name.parse().map_err(|error| Error::invalid(field, error))
+pub(in crate::grpc) fn named<N: FullName>(field: &'static str, name: &str) -> Result<N> {
+    N::parse_full(name).map_err(|error| Error::invalid(field, error))
 }
 
 /// A resource name in the field `name`.
-pub(in crate::grpc) fn one_name<N: FromStr<Err: Display>>(name: &str) -> Result<N> {
+pub(in crate::grpc) fn one_name<N: FullName>(name: &str) -> Result<N> {
     named("name", name)
 }
 
@@ -417,7 +415,7 @@ mod tests {
     #[test]
     fn a_residency_that_is_not_served_is_refused() {
         let request = proto::CreateKeyRequest {
-            parent: "dev/shop".to_owned(),
+            parent: "envs/dev/teams/shop".to_owned(),
             key_id: "orders".to_owned(),
             residency: proto::KeyResidency::TokenResident.into(),
             ..Default::default()
