@@ -154,6 +154,16 @@ impl Session {
         Ok(Some(value))
     }
 
+    /// ALLOWED_MECHANISMS in the token's order; `None` if the token does not know the attribute or will not tell.
+    pub fn allowed_mechanisms(&self, object: ObjectHandle) -> Result<Option<Vec<Mechanism>>, CallError> {
+        let bytes = self.bytes(object, Attribute::ALLOWED_MECHANISMS)?;
+        Ok(bytes.map(|bytes| {
+            let numbers = bytes.chunks_exact(size_of::<CK_ULONG>());
+            let number = |bytes: &[u8]| CK_ULONG::from_ne_bytes(bytes.try_into().expect("a chunk is one number long"));
+            numbers.map(|bytes| Mechanism(number(bytes))).collect()
+        }))
+    }
+
     fn read_attribute(&self, object: ObjectHandle, entry: &mut CK_ATTRIBUTE) -> Result<(), CallError> {
         let read = function!(self.module, C_GetAttributeValue);
         // SAFETY: `entry` is live, and its buffer is null (size query) or of the length it states.

@@ -33,6 +33,7 @@ mod recovery;
 mod report;
 mod reserve;
 mod root;
+mod root_attributes;
 mod root_keys;
 mod session_thread;
 mod softhsm;

@@ -15,7 +15,10 @@ use keyreeve_pkcs11::{
     spki,
 };
 
-use super::manifest::{Checks, Epoch, Manifest, Member};
+use super::{
+    manifest::{Checks, Epoch, Manifest, Member},
+    root_attributes::{check_audit, check_kek, check_mac_key},
+};
 
 /// The first, and in the single-token form the only, epoch.
 const FIRST_EPOCH: u32 = 1;
@@ -42,6 +45,15 @@ pub enum RootKeyError {
         "the manifest describes the token with serial `{expected}`, this one is `{found}`: correct the selection or the manifest"
     )]
     OtherToken { expected: String, found: String },
+    #[error(
+        "the token's key `{key}` has {found}: {consequence}; it was not made by `init`, or the token does not keep its keys as they are made"
+    )]
+    Weak {
+        key: &'static str,
+        /// Attribute and value.
+        found: String,
+        consequence: &'static str,
+    },
     #[error("the token offers neither Ed25519 nor P-256 for the AUDIT pair")]
     NoCurve,
     #[error("the token gives no public key for AUDIT")]
@@ -51,7 +63,7 @@ pub enum RootKeyError {
 impl RootKeyError {
     /// Whether the token is to be latched for this (E13).
     pub fn is_wrong_answer(&self) -> bool {
-        matches!(self, Self::Doubled(_) | Self::WrongAnswer(_))
+        matches!(self, Self::Doubled(_) | Self::WrongAnswer(_) | Self::Weak { .. })
     }
 }
 
@@ -128,7 +140,7 @@ impl RootKeys {
         })
     }
 
-    /// Finds the keys that `manifest` speaks of and holds their answers against it.
+    /// Finds the keys that `manifest` speaks of, looks at their attributes, and holds their answers against it.
     pub fn open(session: &Session, manifest: &Manifest, serial: &str) -> Result<Self, RootKeyError> {
         let (Some(group), Some(kek_id), [member], [epoch]) = (
             manifest.group_id(),
@@ -167,16 +179,22 @@ impl RootKeys {
         session.hmac_sha256(self.canary, CANARY_QUESTION)
     }
 
+    /// Refuses a key that can do more than it was made for before it is asked anything.
     fn find(session: &Session, group: &[u8; 16], kek_id: &[u8; 16], epoch: u32) -> Result<Self, RootKeyError> {
         let epoch_id = epoch_id(kek_id, epoch);
-        Ok(Self {
+        let keys = Self {
             kek_id: KekId::from_bytes(*kek_id),
             epoch,
             kek: only(session, ObjectClass::SecretKey, presets::KEK_LABEL, &epoch_id)?,
             bind: only(session, ObjectClass::SecretKey, presets::BIND_LABEL, &epoch_id)?,
             svc: only(session, ObjectClass::SecretKey, presets::SVC_LABEL, group)?,
             canary: only(session, ObjectClass::SecretKey, presets::CANARY_LABEL, group)?,
-        })
+        };
+        check_kek(session, keys.kek)?;
+        check_mac_key(session, keys.bind, presets::BIND_LABEL, Mechanism::SHA256_HMAC)?;
+        check_mac_key(session, keys.svc, presets::SVC_LABEL, Mechanism::SHA512_HMAC)?;
+        check_mac_key(session, keys.canary, presets::CANARY_LABEL, Mechanism::SHA256_HMAC)?;
+        Ok(keys)
     }
 
     /// `check(KEK)` is the start of SHA-256 of a known key wrapped: it needs only WRAP. The others are the start of an HMAC.
@@ -224,6 +242,7 @@ fn epoch_id(kek_id: &[u8; 16], epoch: u32) -> [u8; 20] {
 fn audit_pair(session: &Session, group: &[u8; 16], pinned: &str) -> Result<(), RootKeyError> {
     let public = only(session, ObjectClass::PublicKey, presets::AUDIT_LABEL, group)?;
     let private = only(session, ObjectClass::PrivateKey, presets::AUDIT_LABEL, group)?;
+    check_audit(session, private)?;
     let point = session
         .bytes(public, Attribute::EC_POINT)?
         .ok_or(RootKeyError::NoPublicKey)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyreeve::token::{Host, Latch, OpenError, TokenConfig, init};
 use keyreeve_pkcs11::{
-    Access, Mechanism, Module, Selector, Session, Template,
+    Access, Attribute, Mechanism, Module, Selector, Session, Template,
     presets::{self, Life},
 };
 
@@ -23,6 +23,8 @@ contract! {
     a_doubled_root_key_latches_the_token => doubled_key;
     a_doubled_audit_key_latches_the_token => doubled_audit;
     an_audit_pair_that_is_not_the_manifests_latches_the_token => other_audit;
+    a_root_key_that_can_do_more_than_it_was_made_for_is_refused_by_name => weak_root_key;
+    an_audit_key_that_can_leave_the_token_is_refused_by_name => weak_audit;
     a_hung_call_latches_the_token => hung_call;
     a_lost_login_is_cured_without_the_caller_noticing => lost_login;
     a_missing_module_and_a_wrong_label_say_what_to_do => bad_configuration;
@@ -118,7 +120,7 @@ fn doubled_key(test: &TestModule) {
 
 fn doubled_audit(test: &TestModule) {
     let config = initialised(test);
-    make_audit_pair(test, &config, false);
+    make_audit_pair(test, &config, false, false);
     let error = start(test, config.clone()).err().expect("there are two");
     assert!(error.to_string().contains("audit.v1"), "{error}");
     let error = start(test, config).err().expect("latched");
@@ -127,14 +129,105 @@ fn doubled_audit(test: &TestModule) {
 
 fn other_audit(test: &TestModule) {
     let config = initialised(test);
-    make_audit_pair(test, &config, true);
+    make_audit_pair(test, &config, true, false);
     let error = start(test, config).err().expect("it is not the pair of the manifest");
     assert!(error.to_string().contains("AUDIT"), "{error}");
     assert_eq!(Latch::of(&data(test), &serial(test)).read().unwrap().class, "E13");
 }
 
+fn weak_root_key(test: &TestModule) {
+    let config = initialised(test);
+    let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
+    let kek_id = [
+        manifest.kek_id().unwrap().as_slice(),
+        &manifest.epochs[0].epoch.to_be_bytes(),
+    ]
+    .concat();
+    let group = manifest.group_id().unwrap();
+    let kek = || presets::kek(Life::Token, &kek_id, None);
+    let other = [Mechanism::AES_KEY_WRAP, Mechanism::AES_ECB];
+    let refused = |label: &'static str, template: Template, found: &str| {
+        replace(test, label, &template);
+        let error = start(test, config.clone())
+            .err()
+            .expect("the key is weaker than its preset");
+        let text = error.to_string();
+        assert!(text.contains(&format!("`{label}` has {found}")), "{found}: {text}");
+        let latch = Latch::of(&data(test), &serial(test));
+        assert_eq!(latch.read().unwrap().class, "E13");
+        latch.clear().unwrap();
+    };
+    for (template, found) in [
+        (
+            kek().flag(Attribute::DECRYPT, true),
+            "DECRYPT=1: whoever has the session reads every version key",
+        ),
+        (kek().flag(Attribute::ENCRYPT, true), "ENCRYPT=1"),
+        (
+            kek().flag(Attribute::EXTRACTABLE, true),
+            "EXTRACTABLE=1: it can be wrapped out of the token",
+        ),
+        (kek().flag(Attribute::SENSITIVE, false), "SENSITIVE=0: it can be read"),
+        (kek().flag(Attribute::MODIFIABLE, true), "MODIFIABLE=1"),
+        (kek().flag(Attribute::COPYABLE, true), "COPYABLE=1"),
+        (
+            kek().allowed_mechanisms(&other),
+            "ALLOWED_MECHANISMS=[CKM_AES_ECB, CKM_AES_KEY_WRAP]",
+        ),
+    ] {
+        refused(presets::KEK_LABEL, template, found);
+    }
+    replace(test, presets::KEK_LABEL, &kek());
+    refused(
+        presets::BIND_LABEL,
+        presets::bind(Life::Token, &kek_id).flag(Attribute::MODIFIABLE, true),
+        "MODIFIABLE=1",
+    );
+    replace(test, presets::BIND_LABEL, &presets::bind(Life::Token, &kek_id));
+    refused(
+        presets::SVC_LABEL,
+        presets::svc(Life::Token, &group).flag(Attribute::EXTRACTABLE, true),
+        "EXTRACTABLE=1",
+    );
+    replace(test, presets::SVC_LABEL, &presets::svc(Life::Token, &group));
+    refused(
+        presets::CANARY_LABEL,
+        presets::canary(Life::Token, &group).flag(Attribute::SENSITIVE, false),
+        "SENSITIVE=0",
+    );
+    replace(test, presets::CANARY_LABEL, &presets::canary(Life::Token, &group));
+    let error = start(test, config).err().expect("these are other keys");
+    assert!(error.to_string().contains("answer for CANARY"), "{error}");
+}
+
+fn weak_audit(test: &TestModule) {
+    let config = initialised(test);
+    make_audit_pair(test, &config, true, true);
+    let error = start(test, config)
+        .err()
+        .expect("the private half is extractable")
+        .to_string();
+    assert!(error.contains("`audit.v1` has EXTRACTABLE=1"), "{error}");
+}
+
+/// Puts a secret key of another value and of `template` in the place of the one with `label`.
+fn replace(test: &TestModule, label: &'static str, template: &Template) {
+    let module = Arc::new(Module::load(&test.path).unwrap());
+    let session = open(&module);
+    for object in session.find(&Template::new().label(label), 2).unwrap() {
+        session.destroy(object).unwrap();
+    }
+    let mechanism = match label {
+        presets::KEK_LABEL => Mechanism::AES_KEY_GEN,
+        _ => Mechanism::GENERIC_SECRET_KEY_GEN,
+    };
+    session.generate_key(mechanism, template).unwrap();
+    drop(session);
+    module.finalize().unwrap();
+}
+
 /// Makes a pair with the label and id of AUDIT beside the right one, or in its place.
-fn make_audit_pair(test: &TestModule, config: &TokenConfig, replace: bool) {
+fn make_audit_pair(test: &TestModule, config: &TokenConfig, replace: bool, extractable: bool) {
     let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
     let module = Arc::new(Module::load(&test.path).unwrap());
     let session = open(&module);
@@ -145,6 +238,7 @@ fn make_audit_pair(test: &TestModule, config: &TokenConfig, replace: bool) {
     }
     let curve = presets::Curve::P256;
     let (public, private) = presets::audit(Life::Token, &manifest.group_id().unwrap(), curve);
+    let private = private.flag(Attribute::EXTRACTABLE, extractable);
     session
         .generate_pair(curve.pair_generation(), &public, &private)
         .unwrap();
