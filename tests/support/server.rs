@@ -136,6 +136,11 @@ impl TestServer {
         self.wait().await
     }
 
+    /// SIGHUP: takes up certificates and policies again, some time soon.
+    pub fn hang_up(&self) {
+        kill_process(self.pid(), Signal::HUP).unwrap();
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("the server runs");
@@ -183,6 +188,14 @@ impl TestServer {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
+    }
+
+    /// A counter's value; `name` with its labels, as in `name_total{reason="x"}`.
+    pub fn counter(&self, name: &str) -> u64 {
+        let text = self.http("/metrics").expect("the local port answers");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no counter {name} in {text}"));
+        value.parse().unwrap()
     }
 
     /// A connection of the workload `spiffe://flows.test/{path}`.
