@@ -92,11 +92,6 @@ pub fn bury(test: &TestModule, config: TokenConfig, place: Place) -> TestHost {
 
 /// Worker processes for the token, and the runtime that supervises them.
 pub fn workers(test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
     let worker = [env!("CARGO_BIN_EXE_keyreeve"), "token-worker", "--log-level", "warn"].map(OsString::from);
     // `env` sets the variable in the worker alone: this process must not, and needs no controller for its own calls.
     let steered = CONTROL.get().map(|socket| {
@@ -110,6 +105,16 @@ pub fn workers(test: &TestModule, config: TokenConfig) -> Result<Workers, OpenEr
         path: words.next().unwrap().into(),
         arguments: words.collect(),
     };
+    workers_of(program, test, config)
+}
+
+/// The same, of another program.
+pub fn workers_of(program: Program, test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let tombstones = test.directory.join("tombstones");
     let host = ProcessHost::start(program, config, &data(test), &tombstones, runtime.handle())?;
     Ok(Workers { host, runtime })

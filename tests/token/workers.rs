@@ -10,14 +10,14 @@ use std::{
 
 use keyreeve::{
     model::Blob,
-    token::{Call, Host, Latch, OpenError, TokenError},
+    token::{Call, Host, Latch, OpenError, Program, TokenError},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 
 use crate::{
     contract,
-    fixture::{CONTROL, Workers, ask, assert_same, data, initialised, keys, make, place, workers},
+    fixture::{CONTROL, Workers, ask, assert_same, data, initialised, keys, make, place, workers, workers_of},
     support::{self, TestModule},
 };
 
@@ -26,6 +26,7 @@ contract! {
     a_wrong_pin_is_tried_once_by_all_workers_together => wrong_pin;
     three_deaths_within_a_minute_end_the_service_of_the_token => crash_loop;
     workers_end_with_the_host => end;
+    a_program_that_is_no_worker_says_which_it_is => no_worker;
 }
 
 contract! { through faultmod:
@@ -124,6 +125,26 @@ fn end(test: &TestModule) {
     assert!(is_alive(active) && is_alive(ready));
     served.host.stop();
     assert!(!is_alive(active) && !is_alive(ready));
+}
+
+fn no_worker(test: &TestModule) {
+    let config = initialised(test);
+    for (path, wanted) in [
+        ("/absent/keyreeve", "/absent/keyreeve"),
+        ("/bin/false", "exit status: 1"),
+    ] {
+        let program = Program {
+            path: path.into(),
+            arguments: vec![],
+        };
+        let error = workers_of(program, test, config.clone())
+            .err()
+            .expect("it serves nothing");
+        assert!(
+            matches!(error, OpenError::Worker(_)) && error.to_string().contains(wanted),
+            "{error}"
+        );
+    }
 }
 
 /// Steers the modules of all workers that start from now on.

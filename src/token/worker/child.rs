@@ -58,11 +58,11 @@ pub fn run() -> u8 {
 
 fn serve() -> io::Result<u8> {
     let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let mut frames = Frames::new();
-    let Some(frame) = frames.read_one(&mut stream)? else {
-        return Ok(DONE);
+    // A buffer of its own, wiped here: the PIN is in it. Nothing follows before the service has heard that this worker is ready.
+    let (told, pin) = match Frames::new().read_one(&mut stream)? {
+        Some(frame) => start::start(frame)?,
+        None => return Ok(DONE),
     };
-    let (told, pin) = start::start(frame)?;
     let Start {
         token,
         data_directory,
@@ -74,13 +74,13 @@ fn serve() -> io::Result<u8> {
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
-            let inbox = Inbox::new(stream, frames, threads);
+            let inbox = Inbox::new(stream, threads);
             tell(&inbox, &News::Failed(trouble(&error)))?;
             return Ok(FAILED);
         }
     };
     tracing::info!(serial = %host.status().serial, worker = epoch, "worker started");
-    let inbox = Arc::new(Inbox::new(stream, frames, threads));
+    let inbox = Arc::new(Inbox::new(stream, threads));
     let status = host.status();
     let ready = Ready {
         serial: status.serial.to_string(),

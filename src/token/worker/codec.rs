@@ -132,8 +132,11 @@ pub fn outcome(frame: Frame<'_>) -> Result<Outcome, Malformed> {
         kind::REPORTED => Ok(Answer::Attributes(body.attributes()?)),
         kind::BYTES => Ok(Answer::Random(Zeroizing::new(body.rest().to_vec()))),
         kind::SUBKEY_BYTES => {
-            let mut padded = Zeroizing::new([0; 64]);
-            padded[..32].copy_from_slice(&body.array::<32>()?);
+            let (mut padded, subkey) = (Zeroizing::new([0; 64]), body.rest());
+            if subkey.len() != 32 {
+                return Err(Malformed);
+            }
+            padded[..32].copy_from_slice(subkey);
             Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&padded)))
         }
         kind::DONE => Ok(Answer::Done),

@@ -28,11 +28,10 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// `frames`: what was read beyond the start already.
-    pub fn new(stream: UnixStream, frames: Frames, threads: usize) -> Self {
+    pub fn new(stream: UnixStream, threads: usize) -> Self {
         Self {
             stream,
-            frames: Mutex::new(frames),
+            frames: Mutex::new(Frames::new()),
             writing: Mutex::new(0),
             threads,
         }

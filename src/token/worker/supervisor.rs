@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io::ErrorKind,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
@@ -128,14 +129,19 @@ impl Plan {
                 Some(News::Handles(_)) => {}
                 None => {
                     stream.readable().await.map_err(failed)?;
-                    match frames.fill(|room| stream.try_read(room)) {
-                        Ok(0) => {
-                            let status = child.wait().await.map_err(failed)?;
-                            return Err(OpenError::Worker(format!("a worker ended at its start ({status})")));
-                        }
-                        Ok(_) => {}
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    let ended = match frames.fill(|room| stream.try_read(room)) {
+                        Ok(read) => read == 0,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                        // It ended before it read what it was told.
+                        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
                         Err(error) => return Err(failed(error)),
+                    };
+                    if ended {
+                        let status = child.wait().await.map_err(failed)?;
+                        let program = self.program.path.display();
+                        return Err(OpenError::Worker(format!(
+                            "`{program}` ended at its start ({status}): see its lines in the log before this one"
+                        )));
                     }
                 }
             }
@@ -156,7 +162,7 @@ impl Plan {
         let mut sent = 0;
         while sent < out.len() {
             let written = match stream.try_write(&out[sent..]) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => stream.writable().await.map(|()| 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await.map(|()| 0),
                 written => written,
             };
             match written {
