@@ -4,6 +4,7 @@
 //! variable finds out whether its value is text, a number or a list. No secret is ever in here, only where one is.
 
 mod environment;
+mod groups;
 mod sections;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
+pub use groups::GroupConfig;
 pub use sections::{
     AuditConfig, Durability, LockMemory, LogConfig, LogFormat, MetricsConfig, PolicyConfig, SecurityConfig,
     ServerConfig, StoreConfig, TlsConfig,
@@ -27,7 +29,12 @@ pub struct Config {
     #[serde(default)]
     pub server: ServerConfig,
     pub tls: TlsConfig,
-    pub token: TokenConfig,
+    /// The short form of one group with one token; gone once the file is read.
+    #[serde(default)]
+    token: Option<TokenConfig>,
+    /// At least one.
+    #[serde(default, rename = "token_groups")]
+    pub groups: Vec<GroupConfig>,
     #[serde(default)]
     pub store: StoreConfig,
     #[serde(default)]
@@ -83,7 +90,7 @@ impl Config {
             problem: problem.to_string().trim_end().to_owned(),
         };
         let overrides = environment::overrides(variables)?;
-        let config = if overrides.is_empty() {
+        let mut config: Self = if overrides.is_empty() {
             toml::from_str(text).map_err(|error| invalid(&error))?
         } else {
             let mut table: toml::Table = toml::from_str(text).map_err(|error| invalid(&error))?;
@@ -100,8 +107,26 @@ impl Config {
                 },
             }
         };
+        config.lengthen().map_err(|problem| invalid(&problem))?;
         config.check().map_err(|problem| invalid(&problem))?;
         Ok(config)
+    }
+
+    /// Makes a `[token]` table the group that it stands for.
+    fn lengthen(&mut self) -> Result<(), &'static str> {
+        match (self.token.take(), self.groups.is_empty()) {
+            (Some(token), true) => self.groups.push(GroupConfig::short(token)),
+            (None, false) => {}
+            (Some(_), false) => return Err("[token] is the short form of one group: move it into [[token_groups]]"),
+            (None, true) => return Err("a table [token] is missing, or [[token_groups]] for several tokens"),
+        }
+        Ok(())
+    }
+
+    /// The group whose keys protect the store and the audit log.
+    pub fn home(&self) -> &GroupConfig {
+        let named = |group: &&GroupConfig| self.audit.token_group.is_empty() || group.name == self.audit.token_group;
+        self.groups.iter().find(named).expect("`check` has found it")
     }
 
     /// What the types cannot say. Opens no file: `keyreeve doctor` does.
@@ -122,9 +147,17 @@ impl Config {
                 self.server.local
             ));
         }
-        self.token
-            .check(self.security.insecure_test_settings)
-            .map_err(|error| error.to_string())
+        let home = &self.audit.token_group;
+        if home.is_empty() && self.groups.len() > 1 {
+            return Err(
+                "of several token groups one protects the store and signs for the log: name it in [audit] token_group"
+                    .to_owned(),
+            );
+        }
+        if !home.is_empty() && !self.groups.iter().any(|group| group.name == *home) {
+            return Err(format!("[audit] token_group: there is no group `{home}`"));
+        }
+        groups::check(&self.groups, self.security.insecure_test_settings)
     }
 
     /// The tombstone file: as set, or beside the data directory and not in it, so that who wipes and restores that keeps this.
@@ -182,12 +215,13 @@ mod tests {
     fn every_field_of_every_section_is_in_the_example() {
         let schema = environment::schema();
         let sections = fields::of::<Config>();
-        assert_eq!(sections.len(), 9);
+        assert_eq!(sections.len(), 10);
         for section in sections {
             let fields = match *section {
                 "server" => fields::of::<ServerConfig>(),
                 "tls" => fields::of::<TlsConfig>(),
                 "token" => fields::of::<TokenConfig>(),
+                "token_groups" => continue, // made of the fields of [token]; the example shows it in a comment
                 "store" => fields::of::<StoreConfig>(),
                 "audit" => fields::of::<AuditConfig>(),
                 "policy" => fields::of::<PolicyConfig>(),
@@ -249,7 +283,7 @@ mod tests {
         ]);
         let config = Config::parse(MINIMAL, "k.toml", set).unwrap();
         assert_eq!(config.server.listen.port(), 9);
-        assert_eq!(config.token.label.as_deref(), Some("1234"));
+        assert_eq!(config.home().any().label.as_deref(), Some("1234"));
         assert_eq!(config.server.drain_s, 7);
         assert!(config.tls.client_ca.contains_key("other.org"));
     }
@@ -261,7 +295,12 @@ mod tests {
             .replace("module = \"/m.so\"\n", "");
         let set = variables(&[("KEYREEVE_TOKEN__SERIAL", "77"), ("KEYREEVE_TOKEN__MODULE", "/n.so")]);
         assert_eq!(
-            Config::parse(&file, "k.toml", set).unwrap().token.serial.as_deref(),
+            Config::parse(&file, "k.toml", set)
+                .unwrap()
+                .home()
+                .any()
+                .serial
+                .as_deref(),
             Some("77")
         );
     }

@@ -7,6 +7,7 @@ mod destroy_due;
 mod node;
 mod notify;
 mod signals;
+mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -34,9 +35,10 @@ use crate::{
     token::{OpenError, TokenError, exit_now},
 };
 pub use destroy_due::destroy_due;
-pub use node::{Fault, Node, TOKEN_GROUP};
+pub use node::Node;
 use notify::Manager;
 use signals::Signals;
+pub use tokens::Fault;
 
 /// Why a node does not start, or ended by itself. Printed with its causes; says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +51,7 @@ pub enum ServerError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Policies(#[from] InvalidPolicies),
-    #[error("[token] environments: `{name}` is not the name of an environment")]
+    #[error("the environments of a token group: `{name}` is not the name of an environment")]
     Environment {
         name: String,
         #[source]
@@ -166,7 +168,7 @@ pub struct Server {
 
 /// Follows what ends a node although nobody told it to.
 pub struct End {
-    fault: Fault,
+    fault: Option<Fault>,
     log: watch::Receiver<audit::Health>,
 }
 
@@ -174,10 +176,17 @@ impl End {
     /// Waits until the token or the log is lost for good.
     pub async fn wait(&mut self) -> ServerError {
         let (fault, log) = (&mut self.fault, &mut self.log);
-        tokio::select! {
-            Ok(why) = fault.wait_for(Option::is_some) => {
-                ServerError::TokenFailed(why.clone().unwrap_or_default())
+        let token_lost = async {
+            match fault {
+                Some(fault) => fault
+                    .wait_for(Option::is_some)
+                    .await
+                    .map(|why| why.clone().unwrap_or_default()),
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            Ok(why) = token_lost => ServerError::TokenFailed(why),
             Ok(_) = log.wait_for(|health| *health == audit::Health::Unwritable) => ServerError::LogFailed,
             else => std::future::pending().await,
         }
@@ -297,7 +306,7 @@ impl Server {
 
     pub fn end(&self) -> End {
         End {
-            fault: self.node.fault(),
+            fault: self.node.lone_fault(),
             log: self.node.log_health(),
         }
     }

@@ -52,11 +52,19 @@ const NAMES: &[(&str, &str, &[&str])] = &[
     ("store", "Committer", &["store", "audit/start.rs", "audit/writer.rs"]),
     // It gives the `Committer` away.
     ("store", "open", &["store", "server/node.rs"]),
-    ("token", "Root", &["token", "server/node.rs", "cli/row_key.rs"]),
+    (
+        "token",
+        "Root",
+        &["token", "server/node.rs", "server/tokens.rs", "cli/row_key.rs"],
+    ),
     // They take calls without a permit.
-    ("token", "ThreadHost", &["token", "server/node.rs", "cli/row_key.rs"]),
-    ("token", "ProcessHost", &["token", "server/node.rs"]),
-    ("token", "Host", &["token", "server/node.rs", "cli/row_key.rs"]),
+    ("token", "ThreadHost", &["token", "server/tokens.rs", "cli/row_key.rs"]),
+    ("token", "ProcessHost", &["token", "server/tokens.rs"]),
+    (
+        "token",
+        "Host",
+        &["token", "server/node.rs", "server/tokens.rs", "cli/row_key.rs"],
+    ),
     ("token", "Call", &["token"]),
 ];
 

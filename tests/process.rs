@@ -270,16 +270,6 @@ async fn every_figure_is_documented_with_its_kind_and_names_nobody() {
     }
 }
 
-/// Processes whose parent is `pid`: the workers of its token.
-fn workers_of(pid: rustix::process::Pid) -> Vec<i32> {
-    let children = format!("/proc/{}/task", pid.as_raw_nonzero());
-    let tasks = fs::read_dir(children).unwrap();
-    let listed = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let listed: Vec<String> = listed.collect();
-    let pids = listed.iter().flat_map(|line| line.split_whitespace());
-    pids.map(|pid| pid.parse().unwrap()).collect()
-}
-
 fn is_running(pid: i32) -> bool {
     // A process that has ended and that nobody has asked for yet is there as `Z`.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
@@ -291,21 +281,20 @@ async fn a_killed_worker_costs_no_caller_an_error_and_a_killed_server_leaves_no_
     server.serve().await;
     let client = server.admin().await;
     client.create_key(KEY).await.unwrap();
-    let pid = server.pid();
-    until("two workers", || workers_of(pid).len() == 2).await;
+    until("two workers", || server.workers().len() == 2).await;
 
-    let before = workers_of(pid);
+    let before = server.workers();
     kill_process(rustix::process::Pid::from_raw(before[0]).unwrap(), Signal::KILL).unwrap();
     for _ in 0..20 {
         client.crypto().encrypt(encrypt()).await.unwrap();
     }
     until("another worker", || {
-        let now = workers_of(pid);
+        let now = server.workers();
         now.len() == 2 && now != before
     })
     .await;
 
-    let workers = workers_of(pid);
+    let workers = server.workers();
     server.kill();
     until("no worker", || !workers.iter().any(|worker| is_running(*worker))).await;
 }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     audit,
     clock::{Clock as _, SystemClock},
+    config::Config,
     store::backup::{LOG, LogEntry, Snapshot, seal, snapshot},
 };
 
@@ -61,9 +62,9 @@ impl Backup {
             .map_err(causes)?;
         let report = copy_log(&config.audit_directory(), &self.into.join(LOG), &copied).await?;
         // Not secret, and needed to start with the restored store.
-        let manifest = self.into.join("token.json");
-        fs::copy(&config.token.manifest, &manifest)
-            .map_err(|error| Failure::file("copy", &config.token.manifest, &error))?;
+        for (manifest, name) in manifests(&config) {
+            fs::copy(manifest, self.into.join(name)).map_err(|error| Failure::file("copy", manifest, &error))?;
+        }
         let log = LogEntry {
             origin: report.log.unwrap_or_default(),
             size: report.records,
@@ -80,6 +81,17 @@ impl Backup {
         };
         output::print(format, &done)
     }
+}
+
+/// The manifest of each token group, and its name in a backup.
+pub(super) fn manifests(config: &Config) -> impl Iterator<Item = (&Path, String)> {
+    config.groups.iter().map(|group| {
+        let name = match group.name == config.home().name {
+            true => "token.json".to_owned(),
+            false => format!("token-{}.json", group.name),
+        };
+        (group.any().manifest.as_path(), name)
+    })
 }
 
 /// Copies every epoch; of the newest, until the copy is whole and holds all that the store's copy speaks of.

@@ -34,8 +34,8 @@ pub struct Doctor {
 #[derive(Serialize)]
 struct Diagnosis {
     checks: Vec<Check>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<token::Report>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<token::Report>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ impl Doctor {
                 );
                 return Diagnosis {
                     checks: vec![check],
-                    token: None,
+                    tokens: Vec::new(),
                 }
                 .show(format);
             }
@@ -75,8 +75,14 @@ impl Doctor {
             log(&config),
             disk(&config),
         ];
-        let token = (!self.no_token).then(|| token::examine(&config.token, &config.store.data_dir));
-        if let Some(report) = &token {
+        let mut tokens = Vec::new();
+        for token in config
+            .groups
+            .iter()
+            .flat_map(|group| &group.tokens)
+            .filter(|_| !self.no_token)
+        {
+            let report = token::examine(token, &config.store.data_dir);
             let kind = if report.software_token { " (software token)" } else { "" };
             let found = format!("{} serial {}{kind}", report.model, report.serial);
             checks.push(if report.can_serve() {
@@ -84,8 +90,9 @@ impl Doctor {
             } else {
                 Check::bad("token", found, "see its failures below")
             });
+            tokens.push(report);
         }
-        Diagnosis { checks, token }.show(format)
+        Diagnosis { checks, tokens }.show(format)
     }
 }
 
@@ -216,7 +223,7 @@ impl Shown for Diagnosis {
                 table.row([String::new(), "next".to_owned(), step.clone()]);
             }
         }
-        if let Some(report) = &self.token {
+        for report in &self.tokens {
             of_token(&mut table, report);
         }
         table

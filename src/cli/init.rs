@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    config::Config,
+    config::{Config, GroupConfig},
     identity::{Caller, RequestFacts},
     keys::{CreateEnvironment, CreateTeam, RequestId},
     policy::{Context, System, action},
@@ -60,10 +60,27 @@ pub struct Init {
 
 #[derive(Serialize)]
 struct Done {
-    manifest: PathBuf,
-    manifest_sha256: String,
+    token_groups: Vec<Manifested>,
     environments: Vec<String>,
     teams: Vec<String>,
+}
+
+/// What was written of a group.
+#[derive(Serialize)]
+struct Manifested {
+    name: String,
+    manifest: PathBuf,
+    manifest_sha256: String,
+}
+
+impl Manifested {
+    fn of(group: &GroupConfig) -> Self {
+        Self {
+            name: group.name.clone(),
+            manifest: group.any().manifest.clone(),
+            manifest_sha256: group.any().manifest_sha256.clone(),
+        }
+    }
 }
 
 impl Init {
@@ -71,35 +88,39 @@ impl Init {
         let config = self.config.load()?;
         let bootstrap = match &self.bootstrap {
             Some(file) => Bootstrap::read(file)?,
-            None => Bootstrap::of_environments(&config.token.environments)?,
+            None => {
+                let bound = config.groups.iter().flat_map(GroupConfig::environments);
+                Bootstrap::of_environments(bound)?
+            }
         };
         bootstrap.check_bound(&config)?;
         policy::prepare(&config.policy.directory, &self.admin_cert, &bootstrap)?;
         output::note(&format!("note: {SINGLE_TOKEN_WARNING}"));
-        let manifest_sha256 = initialise(&config, &bootstrap)?;
-        let pinned = config.token.manifest_sha256 == manifest_sha256;
+        let made = initialise(&config, &bootstrap)?;
         let done = Done {
-            manifest: config.token.manifest,
+            token_groups: made.groups.iter().map(Manifested::of).collect(),
             environments: bootstrap.environments().map(ToString::to_string).collect(),
             teams: bootstrap.teams().map(ToString::to_string).collect(),
-            manifest_sha256,
         };
         output::print(format, &done)?;
-        if !pinned {
-            output::note(&format!(
-                "next: write this into [token] of {}, then start with `keyreeve serve`:\nmanifest_sha256 = \"{}\"",
-                self.config.path.display(),
-                done.manifest_sha256
-            ));
+        for (before, after) in config.groups.iter().zip(&made.groups) {
+            let (pin, name) = (&after.any().manifest_sha256, &after.name);
+            if before.any().manifest_sha256 != *pin {
+                output::note(&format!(
+                    "next: write this into the table of token group `{name}` in {}, then start with `keyreeve serve`:\n\
+                     manifest_sha256 = \"{pin}\"",
+                    self.config.path.display(),
+                ));
+            }
         }
         Ok(())
     }
 }
 
-/// Makes everything; returns the SHA-256 of the manifest, to be pinned in the configuration.
+/// Makes everything; returns the configuration with the SHA-256 of each manifest that was made, to be pinned there.
 ///
 /// Takes up where an earlier attempt ended after the token: the manifest is there, pinned, and the store is not.
-pub fn initialise(config: &Config, bootstrap: &Bootstrap) -> Result<String, Failure> {
+pub fn initialise(config: &Config, bootstrap: &Bootstrap) -> Result<Config, Failure> {
     let data = &config.store.data_dir;
     restore::check_complete(data).map_err(causes)?;
     if config.audit_directory().exists() || data.join(crate::store::FILE).exists() {
@@ -114,30 +135,38 @@ pub fn initialise(config: &Config, bootstrap: &Bootstrap) -> Result<String, Fail
         .create(data)
         .map_err(|error| Failure::file("make", data, &error))?;
     let mut config = config.clone();
-    config.token.manifest_sha256 = root_keys(&config)?;
+    for group in &mut config.groups {
+        root_keys(group, data)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     runtime.block_on(populate(&config, bootstrap))?;
-    Ok(config.token.manifest_sha256)
+    Ok(config)
 }
 
-/// The root keys' manifest: made now, or by an earlier attempt.
-fn root_keys(config: &Config) -> Result<String, Failure> {
-    let (manifest, pinned) = (&config.token.manifest, &config.token.manifest_sha256);
+/// The root keys and their manifest: made now and pinned, or there already.
+fn root_keys(group: &mut GroupConfig, data: &Path) -> Outcome {
+    let manifest = group.any().manifest.clone();
     if !manifest.exists() {
-        return Ok(token::init(&config.token, &config.store.data_dir)
-            .map_err(Failure::failed)?
-            .manifest_sha256);
+        let [token] = &mut group.tokens[..] else {
+            return Err(Failure::failed(format!(
+                "token group `{}` has several tokens: its root keys are made by a ceremony (docs/runbooks/ceremony.md), and `{}` is not there",
+                group.name,
+                manifest.display()
+            )));
+        };
+        token.manifest_sha256 = token::init(token, data).map_err(Failure::failed)?.manifest_sha256;
+        return Ok(());
     }
-    token::Manifest::load(manifest, pinned).map_err(|error| {
+    token::Manifest::load(&manifest, &group.any().manifest_sha256).map_err(|error| {
         Failure::failed(format!(
             "{error}\nan earlier `keyreeve init` made the root keys: pin its manifest in the configuration, then run this again"
         ))
     })?;
-    Ok(pinned.clone())
+    Ok(())
 }
 
 async fn populate(config: &Config, bootstrap: &Bootstrap) -> Outcome {
@@ -194,9 +223,12 @@ pub fn make_throwaway_token(module: &Path, label: &str, pin_file: &Path) -> Outc
 impl Shown for Done {
     fn table(&self) -> Table {
         let mut table = Table::facts();
+        for group in &self.token_groups {
+            table
+                .fact("manifest", group.manifest.display().to_string())
+                .fact("manifest_sha256", &group.manifest_sha256);
+        }
         table
-            .fact("manifest", self.manifest.display().to_string())
-            .fact("manifest_sha256", &self.manifest_sha256)
             .fact("environments", self.environments.join(", "))
             .fact("teams", self.teams.join(", "));
         table

@@ -11,6 +11,7 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 
 use super::{
+    backup::manifests,
     config::ConfigFile,
     failure::{Failure, Outcome, causes},
     output::{self, Format, Shown, Table},
@@ -59,9 +60,9 @@ impl Restore {
             ));
         }
         let config = self.config.load()?;
-        if !config.token.manifest.exists() {
-            let copy = self.from.join("token.json");
-            fs::copy(&copy, &config.token.manifest).map_err(|error| Failure::file("copy", &copy, &error))?;
+        for (manifest, name) in manifests(&config).filter(|(manifest, _)| !manifest.exists()) {
+            let copy = self.from.join(name);
+            fs::copy(&copy, manifest).map_err(|error| Failure::file("copy", &copy, &error))?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -51,10 +51,20 @@ fn unlatch(file: &ConfigFile, serial: Option<String>, yes: bool) -> Outcome {
     let serial = match serial {
         Some(serial) => serial,
         None => {
-            let manifest = Manifest::load(&config.token.manifest, &config.token.manifest_sha256);
+            let [group] = &config.groups[..] else {
+                return Err(Failure::usage(
+                    "there are several token groups: name the token with --serial",
+                ));
+            };
+            let manifest = Manifest::load(&group.any().manifest, &group.any().manifest_sha256);
             let manifest =
                 manifest.map_err(|error| Failure::failed(format!("{error}; or name the token with --serial")))?;
-            manifest.members.into_iter().map(|member| member.serial).collect()
+            let [member] = &manifest.members[..] else {
+                return Err(Failure::usage(
+                    "the group has several tokens: name the token with --serial",
+                ));
+            };
+            member.serial.clone()
         }
     };
     let latch = Latch::of(&config.store.data_dir, &serial);

@@ -183,6 +183,8 @@ pub struct AuditConfig {
     pub directory: Option<PathBuf>,
     /// Size of one preallocated segment file.
     pub segment_mib: u64,
+    /// The home group: its keys protect the store and sign for the log. Empty: the only group there is.
+    pub token_group: String,
 }
 
 impl Default for AuditConfig {
@@ -191,6 +193,7 @@ impl Default for AuditConfig {
             durability: Durability::Fsync,
             directory: None,
             segment_mib: 64,
+            token_group: String::new(),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Keys {
 
     async fn observe(&self, permit: &Permit<action::AttestKey>, key: &Arc<Key>) -> Result<Attestation> {
         let token = self.tokens.of(&key.team.environment.name)?;
-        let host = token.status();
+        let host = token.representative();
         let master_key = token.master_key_attributes(permit).await?;
         let mut versions = Vec::with_capacity(key.versions.len());
         for version in &key.versions {

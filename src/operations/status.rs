@@ -27,7 +27,7 @@ pub struct AuditStatus {
 /// The state of the service.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// Name of the token group, and its host.
+    /// Each token, with the name of its group.
     pub tokens: Vec<(Arc<str>, HostStatus)>,
     pub environments: u64,
     pub keys: u64,
@@ -54,7 +54,9 @@ impl Operations {
         audit: AuditStatus,
     ) -> Result<Recorded<Status>> {
         let groups = self.tokens.groups().iter();
-        let tokens = groups.map(|token| (token.group().clone(), token.status())).collect();
+        let tokens = groups
+            .flat_map(|token| token.status().into_iter().map(|status| (token.group().clone(), status)))
+            .collect();
         let result = directory.counts().await.map(|(environments, keys)| Status {
             tokens,
             environments,

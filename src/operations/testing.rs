@@ -17,7 +17,7 @@ use crate::{
         Committer, Directory,
         testing::{Place, commit},
     },
-    token::{Root, Token, Tokens, host::SubkeyLabel, software_host::SoftwareHost},
+    token::{Members, Root, Token, Tokens, host::SubkeyLabel, software_host::SoftwareHost},
 };
 
 pub(crate) const APP: &str = "spiffe://acme.dev/app";
@@ -64,10 +64,11 @@ impl Site {
         let clock: Arc<dyn Clock> = Arc::new(place.clock.clone());
         let gate = Gate::new(Log::new(sender), directory.clone(), policies, clock.clone());
         let host = SoftwareHost::new();
-        let root = Root::new(host.clone());
-        let token = Arc::new(Token::new("main", host.clone(), clock.clone(), directory.clone()));
+        let members = Arc::new(Members::alone(host.clone()));
+        let root = Root::new(members.clone());
+        let token = Arc::new(Token::new("main", members, clock.clone(), directory.clone()));
         let bound = ["dev", "prod"].map(|id| format!("envs/{id}").parse::<EnvironmentName>().unwrap());
-        let tokens = Arc::new(Tokens::single(token, bound));
+        let tokens = Arc::new(Tokens::new([(token, bound.to_vec())]));
         let hedge = root.subkey(SubkeyLabel::Hedge).await.unwrap();
         let page = root.subkey(SubkeyLabel::Page).await.unwrap();
         Self {

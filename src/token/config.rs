@@ -16,7 +16,7 @@ pub enum Isolation {
     Process,
 }
 
-/// One token of a single-token group, and how its module is worked.
+/// One token, the group it belongs to, and how its module is worked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
@@ -107,6 +107,15 @@ impl TokenConfig {
             (None, Some(serial), None) => Ok(Selector::Serial(serial.clone())),
             (None, None, Some(slot)) => Ok(Selector::Slot(slot)),
             _ => Err(TokenConfigError::Selector),
+        }
+    }
+
+    /// What chooses the token, for messages about one that was not seen yet.
+    pub fn chosen_by(&self) -> String {
+        match (&self.label, &self.serial, self.slot) {
+            (_, Some(serial), _) => serial.clone(),
+            (Some(label), ..) => format!("label `{label}`"),
+            (.., slot) => format!("in slot {}", slot.unwrap_or_default()),
         }
     }
 

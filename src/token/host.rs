@@ -27,7 +27,8 @@ pub struct Place {
     pub version: KeyVersion,
 }
 
-/// One typed call. There is no call that works caller-chosen bytes with a key.
+/// One typed call. There is no call that works caller-chosen bytes with a key; each may be made twice.
+#[derive(Clone)]
 pub enum Call {
     /// Message keys of one version, one for each input, in order.
     EnvelopeKeys {
@@ -104,12 +105,30 @@ pub struct HostStatus {
     pub cached_handles: u64,
 }
 
+impl HostStatus {
+    /// Of a token without a host. `name`: its serial number if it was seen before, else how the configuration chooses it.
+    pub(super) fn absent(name: Arc<str>, why: Arc<str>) -> Self {
+        Self {
+            serial: name,
+            model: String::new(),
+            software_token: false,
+            fault: Some(why),
+            worker_epoch: 0,
+            session_threads: 0,
+            cached_handles: 0,
+        }
+    }
+}
+
 /// Hosts one token's module.
 pub trait Host: Send + Sync + 'static {
     /// Queues the job, or answers it at once with an error; never blocks.
     fn submit(&self, job: Job);
 
     fn status(&self) -> HostStatus;
+
+    /// Whether a call would be worked now. Cheap: asked before each call where there are several tokens.
+    fn serves(&self) -> bool;
 
     /// Names the run of the module that answers now; in records.
     fn worker_epoch(&self) -> u64;

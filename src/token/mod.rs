@@ -7,6 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `token.rs`, `root.rs`, `reserve.rs` | the two ways in: with a permit, and for the service's own work |
+//! | `members.rs` | the tokens of a group: who gets a call, who takes over |
 //! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
 //! | `queue.rs`, `work.rs`, `session_thread.rs` | admission, batches, the threads |
 //! | `worker/` | the module in a process of its own |
@@ -24,6 +25,7 @@ mod init;
 mod known_answer;
 mod latch;
 mod manifest;
+mod members;
 mod meters;
 mod open;
 mod pin;
@@ -56,6 +58,7 @@ pub use keyreeve_pkcs11::exit_now;
 pub use known_answer::{KnownAnswer, Outcome as KnownAnswerOutcome};
 pub use latch::{Latch, Latched};
 pub use manifest::{Manifest, ManifestError};
+pub use members::{Member, Members};
 pub use open::OpenError;
 pub use report::{Failure, Report, examine};
 pub use root::Root;

@@ -10,23 +10,19 @@ use std::{
 use keyreeve_envelope::subkey::SubkeyBytes;
 use zeroize::Zeroizing;
 
-use super::{
-    Answer, Call, Host, Lane, TokenError,
-    host::{HostStatus, SubkeyLabel},
-    token::submit,
-};
+use super::{Answer, Call, Lane, Members, TokenError, host::SubkeyLabel};
 
 /// One call at start may take this long; a token that needs more will not serve either.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// The token without a caller.
 pub struct Root {
-    host: Arc<dyn Host>,
+    members: Arc<Members>,
 }
 
 impl Root {
-    pub fn new(host: Arc<dyn Host>) -> Self {
-        Self { host }
+    pub fn new(members: Arc<Members>) -> Self {
+        Self { members }
     }
 
     /// A service subkey, to be made into a MAC key at once.
@@ -50,16 +46,8 @@ impl Root {
         }
     }
 
-    pub fn status(&self) -> HostStatus {
-        self.host.status()
-    }
-
-    /// Stops the host: see [`Host::stop`].
-    pub fn stop(&self) {
-        self.host.stop();
-    }
-
     async fn run(&self, call: Call) -> Result<Answer, TokenError> {
-        submit(&*self.host, call, Lane(0), Instant::now() + CALL_WITHIN).await
+        let worked = self.members.run(call, Lane(0), Instant::now() + CALL_WITHIN).await?;
+        Ok(worked.answer)
     }
 }

@@ -31,6 +31,7 @@ use crate::model::{Blob, TokenAttributes};
 
 /// What a real token holds: the keys of the blob vectors.
 pub(crate) struct SoftwareHost {
+    serial: Arc<str>,
     kek: [u8; 32],
     bind: [u8; 32],
     svc: [u8; 64],
@@ -44,13 +45,14 @@ pub(crate) struct SoftwareHost {
 
 impl SoftwareHost {
     pub(crate) fn new() -> Arc<Self> {
-        Self::with_keys([0x4b; 32], [0xb1; 32])
+        Self::named("software-1")
     }
 
-    pub(crate) fn with_keys(kek: [u8; 32], bind: [u8; 32]) -> Arc<Self> {
+    pub(crate) fn named(serial: &str) -> Arc<Self> {
         Arc::new(Self {
-            kek,
-            bind,
+            serial: serial.into(),
+            kek: [0x4b; 32],
+            bind: [0xb1; 32],
             svc: [0x5c; 64],
             calls: Mutex::default(),
             evicted: Mutex::default(),
@@ -192,7 +194,7 @@ impl Host for SoftwareHost {
 
     fn status(&self) -> HostStatus {
         HostStatus {
-            serial: "software-1".into(),
+            serial: Arc::clone(&self.serial),
             model: "test double".to_owned(),
             software_token: true,
             fault: self.latched.lock().unwrap().clone(),
@@ -200,6 +202,10 @@ impl Host for SoftwareHost {
             session_threads: 1,
             cached_handles: 0,
         }
+    }
+
+    fn serves(&self) -> bool {
+        self.latched.lock().unwrap().is_none()
     }
 
     fn worker_epoch(&self) -> u64 {

@@ -231,6 +231,10 @@ impl Host for ThreadHost {
         }
     }
 
+    fn serves(&self) -> bool {
+        self.shared.fault.borrow().is_none()
+    }
+
     fn worker_epoch(&self) -> u64 {
         self.shared.epoch
     }

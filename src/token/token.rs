@@ -11,12 +11,12 @@ use std::{
 };
 
 use keyreeve_envelope::{KeyId, KeyVersion, prf_commit::MessageKeys};
-use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    Answer, Call, EnvelopeInput, Host, Job, Lane, TokenError,
+    Answer, Call, EnvelopeInput, Lane, Members, TokenError,
     host::{HostStatus, MadeKey, Place},
+    members::Worked,
     reserve::{BLOCK_LEN, Reserve},
 };
 use crate::{
@@ -38,12 +38,14 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// One group, used by `environments`.
-    pub fn single(token: Arc<Token>, environments: impl IntoIterator<Item = EnvironmentName>) -> Self {
-        Self {
-            of_environment: environments.into_iter().map(|name| (name, token.clone())).collect(),
-            groups: vec![token],
+    /// Each group with the environments that use it.
+    pub fn new(bound: impl IntoIterator<Item = (Arc<Token>, Vec<EnvironmentName>)>) -> Self {
+        let (mut groups, mut of_environment) = (Vec::new(), HashMap::new());
+        for (token, environments) in bound {
+            of_environment.extend(environments.into_iter().map(|name| (name, token.clone())));
+            groups.push(token);
         }
+        Self { groups, of_environment }
     }
 
     /// The token group of `environment`. Errors: `EnvironmentUnbound`.
@@ -60,12 +62,10 @@ impl Tokens {
     }
 }
 
-/// One token group. All its members hold the same root keys; this release has one member.
+/// One token group. All its members hold the same root keys.
 pub struct Token {
     group: Arc<str>,
-    host: Arc<dyn Host>,
-    /// Of the host, read once: it does not change.
-    serial: Arc<str>,
+    members: Arc<Members>,
     reserve: Reserve,
     clock: Arc<dyn Clock>,
     directory: Directory,
@@ -73,12 +73,10 @@ pub struct Token {
 
 impl Token {
     /// `clock`: the wall clock, against which jumps are seen. `directory`: knows what became of a version since a permit was given.
-    pub fn new(group: &str, host: Arc<dyn Host>, clock: Arc<dyn Clock>, directory: Directory) -> Self {
-        let HostStatus { serial, .. } = host.status();
+    pub fn new(group: &str, members: Arc<Members>, clock: Arc<dyn Clock>, directory: Directory) -> Self {
         Self {
             group: group.into(),
-            host,
-            serial,
+            members,
             reserve: Reserve::default(),
             clock,
             directory,
@@ -89,8 +87,16 @@ impl Token {
         &self.group
     }
 
-    pub fn status(&self) -> HostStatus {
-        self.host.status()
+    /// Of each token of the group.
+    pub fn status(&self) -> Vec<HostStatus> {
+        self.members.status()
+    }
+
+    /// One token of the group, one that serves if there is any.
+    pub fn representative(&self) -> HostStatus {
+        let mut all = self.status();
+        let serving = all.iter().position(|status| status.fault.is_none()).unwrap_or(0);
+        all.swap_remove(serving)
     }
 
     /// The message keys of one envelope under `version`, which must be one of the permit's key.
@@ -133,7 +139,10 @@ impl Token {
         }
     }
 
-    /// A new version key of type 1 in the permit's environment, wrapped and checked in use.
+    /// A new version key of type 1 in the permit's environment, wrapped and checked in use: where the group has several tokens, in
+    /// another one than made it, so that no key is in use that the loss of one token would lose.
+    ///
+    /// Errors: `TokenUnavailable` also if no second token can check it now.
     pub async fn make_version<A: MakesKey>(
         &self,
         permit: &Permit<A>,
@@ -142,17 +151,30 @@ impl Token {
         now: Timestamp,
     ) -> Result<MadeKey> {
         let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
+        let place = Place {
+            environment,
+            key,
+            version,
+        };
         let call = Call::MakeEnvelopeKey {
-            place: Place {
-                environment,
-                key,
-                version,
-            },
+            place,
             created_ms: u64::try_from(now.unix_ms()).map_err(|_| misuse("a clock before 1970"))?,
         };
-        match self.ask(permit, call).await? {
-            Answer::MadeEnvelopeKey(made) => Ok(*made),
-            _ => Err(wrong_answer("not a made key")),
+        let worked = self.work(permit, call).await?;
+        let Answer::MadeEnvelopeKey(made) = worked.answer else {
+            return Err(wrong_answer("not a made key"));
+        };
+        let check = Call::Attributes {
+            blob: Arc::new(made.blob.clone()),
+            place,
+        };
+        let caller = permit.caller();
+        let second = self
+            .members
+            .run_elsewhere(&worked.serial, check, lane(caller), caller.facts().deadline);
+        match second.await.transpose()?.map(|second| second.answer) {
+            None | Some(Answer::Attributes(_)) => Ok(*made),
+            Some(_) => Err(wrong_answer("not attributes")),
         }
     }
 
@@ -204,14 +226,20 @@ impl Token {
 
     async fn forget(&self, blob: [u8; 32], version: &Version) {
         let call = Call::Evict { blob };
-        if let Err(error) = self.run(call, Lane(0), Instant::now() + EVICT_WITHIN).await {
-            tracing::warn!(key_id = %version.key, key_version = version.number.number(), %error, "handle not evicted");
+        for outcome in self
+            .members
+            .run_on_all(&call, Lane(0), Instant::now() + EVICT_WITHIN)
+            .await
+        {
+            if let Err(error) = outcome {
+                tracing::warn!(key_id = %version.key, key_version = version.number.number(), %error, "handle not evicted");
+            }
         }
     }
 
     /// The error for an answer that proved wrong in use; the token is latched for it (E13), since nobody can say what else is wrong.
     pub fn gave_wrong_answer<A: UsesKey>(&self, _permit: &Permit<A>, why: &str) -> Error {
-        Error::TokenUnavailable(self.host.distrust(why))
+        Error::TokenUnavailable(self.members.distrust(why))
     }
 
     async fn take_share<A: UsesKey>(
@@ -247,31 +275,15 @@ impl Token {
     }
 
     async fn ask<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Answer, TokenError> {
+        Ok(self.work(permit, call).await?.answer)
+    }
+
+    async fn work<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Worked, TokenError> {
         let caller = permit.caller();
-        let answer = self.run(call, lane(caller), caller.facts().deadline).await?;
-        permit.worked_by(&self.serial, self.host.worker_epoch());
-        Ok(answer)
+        let worked = self.members.run(call, lane(caller), caller.facts().deadline).await?;
+        permit.worked_by(&worked.serial, worked.worker_epoch);
+        Ok(worked)
     }
-
-    async fn run(&self, call: Call, lane: Lane, deadline: Instant) -> Result<Answer, TokenError> {
-        submit(&*self.host, call, lane, deadline).await
-    }
-}
-
-/// Hands a call to the host and waits for its answer.
-pub(super) async fn submit(host: &dyn Host, call: Call, lane: Lane, deadline: Instant) -> Result<Answer, TokenError> {
-    let (reply, answer) = oneshot::channel();
-    host.submit(Job {
-        call,
-        lane,
-        deadline,
-        reply,
-    });
-    answer.await.unwrap_or_else(|_| {
-        Err(TokenError::Unavailable(
-            "the token host stopped before it answered".into(),
-        ))
-    })
 }
 
 impl From<TokenError> for Error {

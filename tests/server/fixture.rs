@@ -59,7 +59,8 @@ impl Fixture {
         );
         let mut config = Config::parse(&text, "test", []).unwrap();
         std::fs::create_dir(&config.store.data_dir).unwrap();
-        config.token.manifest_sha256 = init(&config.token, &config.store.data_dir).unwrap().manifest_sha256;
+        let token = &mut config.groups[0].tokens[0];
+        token.manifest_sha256 = init(token, &config.store.data_dir).unwrap().manifest_sha256;
         Self { config, directory }
     }
 

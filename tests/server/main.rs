@@ -130,8 +130,8 @@ fn bad_policies(test: &TestModule) {
     let mut fixture = Fixture::new(test);
     std::fs::write(fixture.config.policy.directory.join("admin.cedar"), "permit everything").unwrap();
     // A wrong PIN would be latched if it were tried.
-    let pin = fixture.config.token.pin_file.take().unwrap();
-    fixture.config.token.pin_file = Some(pin.with_file_name("absent"));
+    let pin = fixture.config.groups[0].tokens[0].pin_file.take().unwrap();
+    fixture.config.groups[0].tokens[0].pin_file = Some(pin.with_file_name("absent"));
     let error = block_on(Server::start(&fixture.config, Arc::new(SystemClock)))
         .err()
         .unwrap();

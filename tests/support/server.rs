@@ -169,6 +169,15 @@ impl TestServer {
         Pid::from_child(self.process.as_ref().expect("the server runs"))
     }
 
+    /// The processes that it started: the workers of its tokens.
+    pub fn workers(&self) -> Vec<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
+        let listed = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let listed: Vec<String> = listed.collect();
+        let pids = listed.iter().flat_map(|line| line.split_whitespace());
+        pids.map(|pid| pid.parse().unwrap()).collect()
+    }
+
     /// What the service wrote to standard output and standard error, of all its starts.
     pub fn output(&self) -> String {
         let read = |name| fs::read(self.path("out").join(name)).unwrap_or_default();

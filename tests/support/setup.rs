@@ -62,6 +62,8 @@ pub struct Setup {
     pub kryoptic: bool,
     /// The server is killed when the thread that started it ends.
     pub dies_with_its_starter: bool,
+    /// Instead of one token for all environments: the name of a group, its environments, the labels of its tokens. SoftHSM only.
+    pub groups: Vec<(&'static str, Vec<&'static str>, Vec<&'static str>)>,
     /// Value of an option in TOML, by section and name, over the usual ones.
     pub settings: BTreeMap<(&'static str, &'static str), String>,
 }
@@ -72,6 +74,7 @@ impl Default for Setup {
             pin: "flows-pin-27183".to_owned(),
             kryoptic: false,
             dies_with_its_starter: false,
+            groups: Vec::new(),
             settings: BTreeMap::new(),
         }
     }
@@ -83,6 +86,14 @@ impl Setup {
     pub fn with(mut self, section: &'static str, option: &'static str, value: impl ToString) -> Self {
         self.settings.insert((section, option), value.to_string());
         self
+    }
+
+    /// Adds a token group with tokens of its own; the first one is the home group.
+    #[must_use]
+    pub fn group(mut self, name: &'static str, environments: &[&'static str], labels: &[&'static str]) -> Self {
+        self.groups.push((name, environments.to_vec(), labels.to_vec()));
+        let home = quoted(self.groups[0].0);
+        self.with("audit", "token_group", home)
     }
 
     #[must_use]
@@ -153,8 +164,8 @@ impl TestServer {
     }
 
     /// What the configuration pins: the SHA-256 of the manifest that is there.
-    fn manifest_sha256(&self) -> String {
-        let Ok(manifest) = fs::read(self.path("token.json")) else {
+    fn manifest_sha256(&self, manifest: &str) -> String {
+        let Ok(manifest) = fs::read(self.path(manifest)) else {
             return String::new();
         };
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &manifest);
@@ -180,7 +191,10 @@ impl TestServer {
             (("token", "pin_file"), path("pin")),
             (("token", "environments"), r#"["dev", "staging", "prod"]"#.to_owned()),
             (("token", "manifest"), path("token.json")),
-            (("token", "manifest_sha256"), quoted(&self.manifest_sha256())),
+            (
+                ("token", "manifest_sha256"),
+                quoted(&self.manifest_sha256("token.json")),
+            ),
             (("store", "data_dir"), path("data")),
             (("audit", "durability"), quoted("written")),
             (("audit", "segment_mib"), "1".to_owned()),
@@ -191,6 +205,9 @@ impl TestServer {
         for ((section, option), value) in &self.setup.settings {
             options.insert((section, option), value.clone());
         }
+        if !self.setup.groups.is_empty() {
+            options.retain(|(section, _), _| *section != "token");
+        }
         let mut text = String::new();
         let mut section = "";
         for ((of, option), value) in &options {
@@ -200,7 +217,27 @@ impl TestServer {
             }
             text += &format!("{option} = {value}\n");
         }
+        for (name, environments, labels) in &self.setup.groups {
+            text += &self.group_table(name, environments, labels);
+        }
         fs::write(self.config(), text).unwrap();
+    }
+
+    fn group_table(&self, name: &str, environments: &[&str], labels: &[&str]) -> String {
+        let manifest = format!("{name}.json");
+        let mut text = format!(
+            "[[token_groups]]\nname = {}\nenvironments = {environments:?}\nmodule = {:?}\nisolation = \"process\"\n\
+             pin_file = {:?}\nmanifest = {:?}\nmanifest_sha256 = {}\n",
+            quoted(name),
+            self.token.module,
+            self.path("pin"),
+            self.path(&manifest),
+            quoted(&self.manifest_sha256(&manifest)),
+        );
+        for label in labels {
+            text += &format!("[[token_groups.tokens]]\nlabel = {}\n", quoted(label));
+        }
+        text
     }
 }
 

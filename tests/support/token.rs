@@ -3,6 +3,7 @@
 //! A module reads its configuration from an environment variable, once per process. A server is a process of its own,
 //! so the variable goes to the server and never into this process.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +45,29 @@ impl TestToken {
             pin: pin.to_owned(),
             environment,
         }
+    }
+
+    /// One more token beside this one, with the same PIN; returns the directory that holds its objects. SoftHSM only.
+    pub fn another(&self, label: &str) -> PathBuf {
+        let tokens = self.environment.1.with_file_name("tokens");
+        let list = || -> BTreeSet<PathBuf> {
+            fs::read_dir(&tokens)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect()
+        };
+        let before = list();
+        quiet(
+            Command::new("softhsm2-util")
+                .env(self.environment.0, &self.environment.1)
+                .args(["--init-token", "--free", "--label", label])
+                .args(["--so-pin", SO_PIN, "--pin", &self.pin]),
+        );
+        list()
+            .difference(&before)
+            .next()
+            .expect("a new token has a directory")
+            .clone()
     }
 
     /// The same on Kryoptic; `None` where KEYREEVE_KRYOPTIC names no module (`make test` always sets it).

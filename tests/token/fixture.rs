@@ -151,6 +151,10 @@ impl Host for TestHost {
         self.host().status()
     }
 
+    fn serves(&self) -> bool {
+        self.host().serves()
+    }
+
     fn worker_epoch(&self) -> u64 {
         self.host().worker_epoch()
     }

@@ -158,8 +158,8 @@ impl Dev {
         })?;
         let config = Config::load(&files.config).map_err(Failure::failed)?;
         let bootstrap = Bootstrap::parse(files::BOOTSTRAP).map_err(Failure::failed)?;
-        let pinned = init::initialise(&config, &bootstrap)?;
-        files.pin_manifest(&pinned)
+        let made = init::initialise(&config, &bootstrap)?;
+        files.pin_manifest(&made.home().any().manifest_sha256)
     }
 }
 

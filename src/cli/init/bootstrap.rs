@@ -35,7 +35,7 @@ impl Bootstrap {
     }
 
     /// These environments, without teams.
-    pub fn of_environments(ids: &[String]) -> Result<Self, Failure> {
+    pub fn of_environments<'a>(ids: impl Iterator<Item = &'a String>) -> Result<Self, Failure> {
         let first = |id: &String| {
             Ok(First {
                 name: id.parse().map_err(Failure::failed)?,
@@ -44,17 +44,20 @@ impl Bootstrap {
             })
         };
         Ok(Self {
-            environment: ids.iter().map(first).collect::<Result<_, Failure>>()?,
+            environment: ids.map(first).collect::<Result<_, Failure>>()?,
         })
     }
 
     /// Every environment must be bound to the token group before anything is made.
     pub fn check_bound(&self, config: &Config) -> Result<(), Failure> {
-        let bound = &config.token.environments;
-        match self.environments().find(|name| !bound.iter().any(|id| id == name.id())) {
+        let bound = |name: &EnvironmentName| {
+            let mut all = config.groups.iter().flat_map(|group| group.environments());
+            all.any(|id| id == name.id())
+        };
+        match self.environments().find(|name| !bound(name)) {
             None => Ok(()),
             Some(name) => Err(Failure::failed(format!(
-                "environment `{}` is not bound to the token: add it to [token] environments of the configuration file",
+                "environment `{}` is not bound to a token: add it to the environments of [token], or of one of [[token_groups]], in the configuration file",
                 name.id()
             ))),
         }

@@ -144,6 +144,10 @@ impl Host for ProcessHost {
         }
     }
 
+    fn serves(&self) -> bool {
+        self.shared.fault.borrow().is_none() && self.shared.active().is_some()
+    }
+
     fn worker_epoch(&self) -> u64 {
         self.shared.active().map_or(0, |link| link.epoch)
     }
