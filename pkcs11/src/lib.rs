@@ -12,11 +12,13 @@
 //! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
 //! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
 //! | `rv.rs`, `codes.rs` | failed calls and their recovery class |
-//! | `mechanism.rs`, `spki.rs`, `pin.rs`, `exit.rs` | mechanism numbers, public keys as SPKI, the PIN in memory, the quick exit |
+//! | `mechanism.rs`, `pin.rs`, `exit.rs` | mechanism numbers, the PIN in memory, the quick exit |
+//! | `spki.rs`, `rsa.rs`, `der.rs` | public keys of AUDIT and TRANSPORT as SPKI |
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod codes;
+mod der;
 mod exit;
 mod mechanism;
 mod module;
@@ -24,6 +26,7 @@ mod objects;
 mod pin;
 pub mod presets;
 mod provision;
+mod rsa;
 mod rv;
 mod session;
 mod signing;
@@ -33,12 +36,15 @@ mod token;
 mod wrapping;
 
 pub use codes::ReturnCode;
+pub use der::ecdsa_asn1;
 pub use exit::exit_now;
 pub use mechanism::Mechanism;
 pub use module::{Module, ModuleError};
 pub use pin::Pin;
+pub use rsa::RsaPublicKey;
 pub use rv::{CallError, Class, Function};
 pub use session::{Access, ObjectHandle, Session, SessionInfo};
 pub use spki::spki;
 pub use template::{Attribute, KeyType, ObjectClass, Template};
 pub use token::{Selector, TokenInfo};
+pub use wrapping::OaepHash;

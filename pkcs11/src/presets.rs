@@ -2,13 +2,18 @@
 //! turns on (and SENSITIVE off). Source: docs/formats.md, section 1.
 
 use crate::mechanism::Mechanism;
+use crate::rsa::RsaPublicKey;
 use crate::template::{Attribute, KeyType, ObjectClass, Template};
 
 pub const KEK_LABEL: &str = "kek.v1";
 pub const BIND_LABEL: &str = "bind.v1";
 pub const SVC_LABEL: &str = "svc.v1";
+pub const TRANSPORT_LABEL: &str = "transport.v1";
 pub const AUDIT_LABEL: &str = "audit.v1";
 pub const CANARY_LABEL: &str = "canary.v1";
+
+/// Size of the TRANSPORT modulus; at least this is asked of any other's.
+pub const TRANSPORT_BITS: u64 = 3072;
 
 /// Usages of a secret key; each preset turns on those it names and all others off.
 pub const SECRET_USAGES: [Attribute; 7] = [
@@ -158,6 +163,86 @@ pub fn audit(life: Life, id: &[u8], curve: Curve) -> (Template, Template) {
         .flag(Attribute::MODIFIABLE, false);
     (public, private)
 }
+
+/// Whose TRANSPORT pair it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// Keeps what it unwraps: SENSITIVE, EXTRACTABLE=0, COPYABLE=0, MODIFIABLE=0, whatever a session asks for.
+    Member,
+    /// Passes on what it unwraps, offline: only SENSITIVE is forced.
+    Recovery,
+}
+
+/// The TRANSPORT pair, which receives the keys of an epoch: public and private template.
+pub fn transport(life: Life, id: &[u8], recipient: Recipient) -> (Template, Template) {
+    let public = Template::new()
+        .class(ObjectClass::PublicKey)
+        .key_type(KeyType::Rsa)
+        .flag(Attribute::TOKEN, life == Life::Token)
+        .flag(Attribute::PRIVATE, false)
+        .label(TRANSPORT_LABEL)
+        .id(id)
+        .number(Attribute::MODULUS_BITS, TRANSPORT_BITS)
+        .bytes(Attribute::PUBLIC_EXPONENT, &[1, 0, 1])
+        .flag(Attribute::WRAP, true)
+        .flags(&PUBLIC_USAGES_BUT_WRAP, false)
+        .flag(Attribute::COPYABLE, false)
+        .flag(Attribute::MODIFIABLE, false);
+    let forced = Template::new().flag(Attribute::SENSITIVE, true);
+    let forced = match recipient {
+        Recipient::Member => forced
+            .flag(Attribute::EXTRACTABLE, false)
+            .flag(Attribute::COPYABLE, false)
+            .flag(Attribute::MODIFIABLE, false),
+        Recipient::Recovery => forced,
+    };
+    let private = Template::new()
+        .class(ObjectClass::PrivateKey)
+        .key_type(KeyType::Rsa)
+        .flag(Attribute::TOKEN, life == Life::Token)
+        .flag(Attribute::PRIVATE, true)
+        .flag(Attribute::SENSITIVE, true)
+        .flag(Attribute::EXTRACTABLE, false)
+        .label(TRANSPORT_LABEL)
+        .id(id)
+        .flag(Attribute::UNWRAP, true)
+        .flags(
+            &[
+                Attribute::DECRYPT,
+                Attribute::SIGN,
+                Attribute::SIGN_RECOVER,
+                Attribute::DERIVE,
+            ],
+            false,
+        )
+        .allowed_mechanisms(&[Mechanism::RSA_PKCS_OAEP])
+        .unwrap_template(forced)
+        .flag(Attribute::COPYABLE, false)
+        .flag(Attribute::MODIFIABLE, false);
+    (public, private)
+}
+
+/// Another token's TRANSPORT key, as a session object.
+pub(crate) fn wrapping_public_key(key: &RsaPublicKey) -> Template {
+    Template::new()
+        .class(ObjectClass::PublicKey)
+        .key_type(KeyType::Rsa)
+        .flag(Attribute::TOKEN, false)
+        .flag(Attribute::PRIVATE, false)
+        .bytes(Attribute::MODULUS, &key.modulus)
+        .bytes(Attribute::PUBLIC_EXPONENT, &key.exponent)
+        .flag(Attribute::WRAP, true)
+        .flags(&PUBLIC_USAGES_BUT_WRAP, false)
+        .flag(Attribute::COPYABLE, false)
+        .flag(Attribute::MODIFIABLE, false)
+}
+
+const PUBLIC_USAGES_BUT_WRAP: [Attribute; 4] = [
+    Attribute::ENCRYPT,
+    Attribute::VERIFY,
+    Attribute::VERIFY_RECOVER,
+    Attribute::DERIVE,
+];
 
 /// A private secret key with all that is common to Keyreeve's keys: SENSITIVE, EXTRACTABLE=0, COPYABLE=0, MODIFIABLE=0,
 /// and every usage off but those in `usages`.

@@ -1,5 +1,6 @@
 //! SubjectPublicKeyInfo of an AUDIT key: SoftHSM leaves CKA_PUBLIC_KEY_INFO empty, so it is built from CKA_EC_POINT.
 
+use crate::der::{BIT_STRING, SEQUENCE, tlv};
 use crate::presets::Curve;
 
 /// DER of the SubjectPublicKeyInfo (RFC 8410 for Ed25519, RFC 5480 for P-256); `None` if `ec_point` is not a point of
@@ -26,14 +27,8 @@ pub fn spki(curve: Curve, ec_point: &[u8]) -> Option<Vec<u8>> {
         ]
         .concat(),
     };
-    let key = tlv(0x03, &[&[0u8], point].concat()); // BIT STRING, no unused bits
-    Some(tlv(0x30, &[tlv(0x30, &algorithm), key].concat()))
-}
-
-/// One DER element; all of ours are shorter than 128 B.
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(content.len()).expect("an SPKI of these curves is shorter than 128 bytes");
-    [&[tag, len], content].concat()
+    let key = tlv(BIT_STRING, &[&[0u8], point].concat()); // no unused bits
+    Some(tlv(SEQUENCE, &[tlv(SEQUENCE, &algorithm), key].concat()))
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ attributes! {
     WRAP = CKA_WRAP, UNWRAP = CKA_UNWRAP, DERIVE = CKA_DERIVE, WRAP_WITH_TRUSTED = CKA_WRAP_WITH_TRUSTED,
     COPYABLE = CKA_COPYABLE, MODIFIABLE = CKA_MODIFIABLE, DESTROYABLE = CKA_DESTROYABLE,
     EC_PARAMS = CKA_EC_PARAMS, EC_POINT = CKA_EC_POINT,
+    MODULUS = CKA_MODULUS, MODULUS_BITS = CKA_MODULUS_BITS, PUBLIC_EXPONENT = CKA_PUBLIC_EXPONENT,
     ALLOWED_MECHANISMS = CKA_ALLOWED_MECHANISMS, UNWRAP_TEMPLATE = CKA_UNWRAP_TEMPLATE,
 }
 
@@ -65,6 +66,7 @@ pub enum KeyType {
     Aes,
     Ec,
     EcEdwards,
+    Rsa,
 }
 
 impl KeyType {
@@ -74,6 +76,7 @@ impl KeyType {
             KeyType::Aes => cryptoki_sys::CKK_AES,
             KeyType::Ec => cryptoki_sys::CKK_EC,
             KeyType::EcEdwards => cryptoki_sys::CKK_EC_EDWARDS,
+            KeyType::Rsa => cryptoki_sys::CKK_RSA,
         }
     }
 }
@@ -110,6 +113,10 @@ impl Template {
     /// Length in bytes of a key to be generated. Never in an unwrap template: SoftHSM answers ATTRIBUTE_READ_ONLY.
     pub fn value_len(self, bytes: u64) -> Template {
         self.with(Attribute::VALUE_LEN, Value::Number(bytes))
+    }
+
+    pub fn number(self, attribute: Attribute, value: u64) -> Template {
+        self.with(attribute, Value::Number(value))
     }
 
     pub fn flag(mut self, attribute: Attribute, on: bool) -> Template {
