@@ -161,7 +161,8 @@ fn root_keys(group: &mut GroupConfig, data: &Path) -> Outcome {
         token.manifest_sha256 = token::init(token, data).map_err(Failure::failed)?.manifest_sha256;
         return Ok(());
     }
-    token::Manifest::load(&manifest, &group.any().manifest_sha256).map_err(|error| {
+    let source = group.any().manifest_source().map_err(Failure::failed)?;
+    token::Manifest::load(&source).map_err(|error| {
         Failure::failed(format!(
             "{error}\nan earlier `keyreeve init` made the root keys: pin its manifest in the configuration, then run this again"
         ))

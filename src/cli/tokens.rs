@@ -56,15 +56,13 @@ fn unlatch(file: &ConfigFile, serial: Option<String>, yes: bool) -> Outcome {
                     "there are several token groups: name the token with --serial",
                 ));
             };
-            let manifest = Manifest::load(&group.any().manifest, &group.any().manifest_sha256);
-            let manifest =
-                manifest.map_err(|error| Failure::failed(format!("{error}; or name the token with --serial")))?;
-            let [member] = &manifest.members[..] else {
-                return Err(Failure::usage(
-                    "the group has several tokens: name the token with --serial",
-                ));
-            };
-            member.serial.clone()
+            let source = group.any().manifest_source().map_err(Failure::failed)?;
+            let manifest = Manifest::load(&source)
+                .map_err(|error| Failure::failed(format!("{error}; or name the token with --serial")))?;
+            match manifest.members.as_slice() {
+                [member] => member.serial.clone(),
+                _ => return Err(Failure::usage("the group has several tokens: name one with --serial")),
+            }
         }
     };
     let latch = Latch::of(&config.store.data_dir, &serial);

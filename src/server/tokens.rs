@@ -256,7 +256,7 @@ impl Watched {
         }
     }
 
-    fn at(&self) -> &crate::token::Member {
+    fn at(&self) -> &crate::token::Seat {
         &self.members.list()[self.member]
     }
 }

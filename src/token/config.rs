@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use keyreeve_pkcs11::Selector;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    custodians::Custodians,
+    manifest_source::{ManifestSource, Trust},
+};
+
 /// Where the module runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,10 +47,20 @@ pub struct TokenConfig {
     /// Names of the environments whose keys are wrapped by this token; the binding is here, never in the store.
     #[serde(default)]
     pub environments: Vec<String>,
-    /// The manifest that `init` wrote.
+    /// The manifest that `init` or a ceremony wrote. Why it is believed: one of the two forms below.
     pub manifest: PathBuf,
-    /// Its SHA-256 in hex, as `init` printed it: the file, not the store, says which token is the right one.
+    /// Single-token form: its SHA-256 in hex, as `init` printed it: the file, not the store, says which token is the right one.
+    #[serde(default)]
     pub manifest_sha256: String,
+    /// Ceremony form, all three: the group's id, 16 bytes in hex, as `keyreeve ceremony manifest` printed it.
+    #[serde(default)]
+    pub group_id: Option<String>,
+    /// Public keys of the custodians, PEM; at least three.
+    #[serde(default)]
+    pub custodians: Vec<String>,
+    /// So many of them must have signed the manifest; at least two.
+    #[serde(default)]
+    pub quorum: Option<usize>,
     #[serde(default)]
     pub isolation: Isolation,
     /// Session threads; 0 means twice the cores. For a network HSM: throughput times latency.
@@ -94,6 +109,13 @@ pub enum TokenConfigError {
     Selector,
     #[error("[token]: set exactly one of `pin_file`, `pin_fd` and `pin_credential`")]
     PinSource,
+    #[error(
+        "[token]: set `manifest_sha256` alone (a group of one token), or `group_id`, `custodians` and `quorum` together (a group made by \
+         a ceremony)"
+    )]
+    Trust,
+    #[error("[token]: {0}")]
+    Custodians(String),
     #[error("[token]: `{0}` must be at least 1")]
     Zero(&'static str),
     #[error("[token]: `insecure_test_call_delay_us` is for `keyreeve dev` and `bench` only: remove it")]
@@ -128,10 +150,33 @@ impl TokenConfig {
         }
     }
 
+    /// Where the manifest is, and who vouches for it.
+    pub fn manifest_source(&self) -> Result<ManifestSource, TokenConfigError> {
+        let trust = match (&self.group_id, self.custodians.as_slice(), self.quorum) {
+            (None, [], None) => Trust::Pinned {
+                sha256: self.manifest_sha256.clone(),
+            },
+            (Some(group), keys, Some(quorum)) if self.manifest_sha256.is_empty() => {
+                Custodians::new(keys, quorum).map_err(TokenConfigError::Custodians)?;
+                Trust::Custodians {
+                    group: group.clone(),
+                    keys: keys.to_vec(),
+                    quorum,
+                }
+            }
+            _ => return Err(TokenConfigError::Trust),
+        };
+        Ok(ManifestSource {
+            path: self.manifest.clone(),
+            trust,
+        })
+    }
+
     /// `insecure_allowed`: this is `keyreeve dev` or a benchmark.
     pub fn check(&self, insecure_allowed: bool) -> Result<(), TokenConfigError> {
         self.selector()?;
         self.pin_source()?;
+        self.manifest_source()?;
         for (name, value) in [
             ("queue_items", self.queue_items),
             ("cached_handles", self.cached_handles),
@@ -178,6 +223,27 @@ mod tests {
         );
         assert_eq!(parse("label = \"a\"").check(false), Err(TokenConfigError::PinSource));
         assert_eq!(parse("slot = 4\npin_credential = \"pin\"").check(false), Ok(()));
+    }
+
+    #[test]
+    fn a_manifest_is_pinned_or_signed_by_custodians_and_never_both_or_half() {
+        let base = "module = \"/m.so\"\nmanifest = \"/m.json\"\nlabel = \"a\"\npin_fd = 3\n";
+        let check = |extra: &str| {
+            toml::from_str::<TokenConfig>(&format!("{base}{extra}"))
+                .unwrap()
+                .check(false)
+        };
+        assert_eq!(check("manifest_sha256 = \"ab\""), Ok(()));
+        assert_eq!(check("group_id = \"aa\""), Err(TokenConfigError::Trust));
+        assert_eq!(check("quorum = 2"), Err(TokenConfigError::Trust));
+        assert_eq!(
+            check("manifest_sha256 = \"ab\"\ngroup_id = \"aa\"\nquorum = 2"),
+            Err(TokenConfigError::Trust)
+        );
+        let error = check("group_id = \"aa\"\nquorum = 2\ncustodians = [\"x\"]")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("custodian 1"), "{error}");
     }
 
     #[test]

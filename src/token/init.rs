@@ -46,6 +46,7 @@ fn prepare(config: &TokenConfig, token: &OpenToken) -> Result<Initialised, OpenE
         serial: token.info.serial.clone(),
         model: token.info.model.clone(),
         firmware: token.info.firmware.clone(),
+        transport_spki: String::new(),
         audit_spki: String::new(),
         canary: String::new(),
         probes: report
@@ -58,6 +59,7 @@ fn prepare(config: &TokenConfig, token: &OpenToken) -> Result<Initialised, OpenE
                 )
             })
             .collect(),
+        oaep_hash: None,
     };
     let padded_wrap = known_answer::padded_wrap(&token.session, &offered);
     let manifest = RootKeys::make(

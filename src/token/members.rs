@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 use super::{Answer, Call, Host, Job, Lane, TokenError, host::HostStatus, thread_host::lock};
 
 /// The tokens of one group. At least one.
-pub struct Members(Box<[Member]>);
+pub struct Members(Box<[Seat]>);
 
 /// One token: its host while there is one, else the reason.
-pub struct Member {
+pub struct Seat {
     host: ArcSwapOption<Opened>,
     /// While there is no host: what the configuration calls the token, and what is wrong.
     absent: Mutex<(Arc<str>, Arc<str>)>,
@@ -44,7 +44,7 @@ pub struct Worked {
 impl Members {
     /// `names`: how the configuration chooses each. None is open yet.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        Self(names.into_iter().map(|name| Member::absent(name.into())).collect())
+        Self(names.into_iter().map(|name| Seat::absent(name.into())).collect())
     }
 
     /// One token, open.
@@ -54,16 +54,16 @@ impl Members {
         members
     }
 
-    pub fn list(&self) -> &[Member] {
+    pub fn list(&self) -> &[Seat] {
         &self.0
     }
 
     pub fn serves(&self) -> bool {
-        self.0.iter().any(Member::serves)
+        self.0.iter().any(Seat::serves)
     }
 
     pub fn status(&self) -> Vec<HostStatus> {
-        self.0.iter().map(Member::status).collect()
+        self.0.iter().map(Seat::status).collect()
     }
 
     /// Works `call` on one of the tokens. Errors: of the last token that was tried; `Unavailable` if there is none to try.
@@ -158,7 +158,7 @@ impl Members {
     }
 }
 
-impl Member {
+impl Seat {
     fn absent(name: Arc<str>) -> Self {
         Self {
             host: ArcSwapOption::empty(),

@@ -14,22 +14,29 @@
 //! | `version_keys.rs`, `handles.rs` | version keys made and unwrapped; the handle cache |
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
-//! | `init.rs`, `root_keys.rs`, `manifest.rs` | root keys: made, found, held against the manifest |
+//! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
+//! | `manifest.rs`, `manifest_source.rs`, `custodians.rs` | which tokens are a group, and who vouches for that |
+//! | `public_key.rs`, `files.rs` | keys of those who sign; files read with a limit |
 //! | `known_answer.rs`, `probe.rs`, `report.rs` | what a token can and enforces; `doctor` |
 
+mod audit_key;
 mod config;
+mod custodians;
 mod error;
+mod files;
 mod handles;
 pub mod host;
 mod init;
 mod known_answer;
 mod latch;
 mod manifest;
+mod manifest_source;
 mod members;
 mod meters;
 mod open;
 mod pin;
 pub mod probe;
+mod public_key;
 mod queue;
 mod recovery;
 mod report;
@@ -57,8 +64,9 @@ pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
 pub use keyreeve_pkcs11::exit_now;
 pub use known_answer::{KnownAnswer, Outcome as KnownAnswerOutcome};
 pub use latch::{Latch, Latched};
-pub use manifest::{Manifest, ManifestError};
-pub use members::{Member, Members};
+pub use manifest::{Checks, Epoch, Manifest, Member, OaepHash};
+pub use manifest_source::{ManifestError, ManifestSource, Trust};
+pub use members::{Members, Seat};
 pub use open::OpenError;
 pub use report::{Failure, Report, examine};
 pub use root::Root;

@@ -9,7 +9,7 @@ use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Sessio
 use super::{
     config::{PinSource, TokenConfig, TokenConfigError},
     latch::{Latch, Latched},
-    manifest::ManifestError,
+    manifest_source::ManifestError,
     pin::{self, PinError, ReadPin},
     root_keys::RootKeyError,
     softhsm::{self, StartLock},

@@ -162,7 +162,7 @@ impl SessionThread {
             .as_ref()
             .ok_or_else(|| TokenError::Unavailable("the token is being stopped".into()))?;
         match RootKeys::open(session, &shared.manifest, &shared.serial) {
-            Ok(roots) => *shared.roots.write().unwrap_or_else(PoisonError::into_inner) = roots,
+            Ok(roots) => *shared.roots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots),
             Err(error) if error.is_wrong_answer() => return Err(self.wrong_answer(&error.to_string())),
             Err(error) => return Err(shared.fail(Class::Token, &error.to_string())),
         }

@@ -54,7 +54,7 @@ pub fn examine(config: &TokenConfig, data_directory: &Path) -> Report {
     match open::open(config, data_directory, None) {
         Ok(token) => {
             let mut report = of_open_token(&token);
-            match Manifest::load(&config.manifest, &config.manifest_sha256) {
+            match manifest_of(config) {
                 Ok(manifest) => {
                     if let Err(error) = RootKeys::open(&token.session, &manifest, &token.info.serial) {
                         report.fail(
@@ -118,6 +118,10 @@ pub(super) fn of_open_token(token: &OpenToken) -> Report {
     report.judge();
     report.quirks = quirks(token, &offered);
     report
+}
+
+fn manifest_of(config: &TokenConfig) -> Result<Manifest, OpenError> {
+    Ok(Manifest::load(&config.manifest_source()?)?)
 }
 
 impl Report {

@@ -1,31 +1,27 @@
-//! KEK, BIND, SVC, AUDIT and CANARY of a single-token group: made once, found and checked at every start.
+//! KEK, BIND, SVC and CANARY of a group: in the single-token form made here, in any form found and checked at every start.
 //!
-//! All are token objects with EXTRACTABLE=0 from birth: the KEK reads LOCAL, ALWAYS_SENSITIVE and NEVER_EXTRACTABLE. Such a group
-//! can never grow, and what it protects is lost with its token.
+//! In the single-token form all are token objects with EXTRACTABLE=0 from birth: the KEK reads LOCAL, ALWAYS_SENSITIVE and
+//! NEVER_EXTRACTABLE. Such a group can never grow, and what it protects is lost with its token. The keys of other groups come from a
+//! ceremony (`ceremony/`).
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm},
-};
+use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use keyreeve_envelope::KekId;
 use keyreeve_pkcs11::{
     Attribute, CallError, KeyType, Mechanism, ObjectClass, ObjectHandle, Session, Template,
-    presets::{self, Curve, Life},
-    spki,
+    presets::{self, Life},
 };
 
 use super::{
-    manifest::{Checks, Epoch, Manifest, Member},
-    root_attributes::{check_audit, check_kek, check_mac_key},
+    audit_key::AuditKey,
+    manifest::{self, Checks, Epoch, Manifest, Member},
+    root_attributes::{check_kek, check_mac_key},
 };
 
 /// The first, and in the single-token form the only, epoch.
-const FIRST_EPOCH: u32 = 1;
+pub(super) const FIRST_EPOCH: u32 = 1;
 /// What CANARY is asked.
 const CANARY_QUESTION: &[u8] = b"canary.v1";
-/// What AUDIT signs at every start. No checkpoint (three lines of text) and no statement (label, zero byte, 32 bytes) looks like it.
-const AUDIT_QUESTION: &[u8] = b"auditcheck.v1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
@@ -42,9 +38,14 @@ pub enum RootKeyError {
     #[error("the token's answer for {0} is not that of the manifest: this is another token, or its keys were replaced")]
     WrongAnswer(&'static str),
     #[error(
-        "the manifest describes the token with serial `{expected}`, this one is `{found}`: correct the selection or the manifest"
+        "the manifest describes {expected}, this token has serial `{found}`: correct the selection or the manifest"
     )]
     OtherToken { expected: String, found: String },
+    #[error(
+        "the token holds the keys of no epoch of its group: import them with `keyreeve tokens import`, or make the first with \
+         `keyreeve ceremony epoch`"
+    )]
+    NoEpoch,
     #[error(
         "the token's key `{key}` has {found}: {consequence}; it was not made by `init`, or the token does not keep its keys as they are made"
     )]
@@ -68,14 +69,22 @@ impl RootKeyError {
 }
 
 /// Handles of the root keys. Token objects: valid in every session while the module is initialised.
-#[derive(Clone, Copy)]
 pub struct RootKeys {
+    /// Those that this token holds, oldest first; never empty.
+    epochs: Vec<EpochKeys>,
+    /// The newest epoch of the manifest is among them.
+    up_to_date: bool,
+    pub svc: ObjectHandle,
+    pub canary: ObjectHandle,
+}
+
+/// KEK and BIND of one epoch.
+#[derive(Clone, Copy)]
+pub struct EpochKeys {
     pub kek_id: KekId,
     pub epoch: u32,
     pub kek: ObjectHandle,
     pub bind: ObjectHandle,
-    pub svc: ObjectHandle,
-    pub canary: ObjectHandle,
 }
 
 impl RootKeys {
@@ -88,18 +97,16 @@ impl RootKeys {
         member: Member,
     ) -> Result<Manifest, RootKeyError> {
         let (group, kek_id) = random;
-        for label in [
-            presets::KEK_LABEL,
-            presets::BIND_LABEL,
-            presets::SVC_LABEL,
-            presets::CANARY_LABEL,
-            presets::AUDIT_LABEL,
-        ] {
-            if !session.find(&Template::new().label(label), 1)?.is_empty() {
-                return Err(RootKeyError::Exists(label));
-            }
-        }
-        let curve = curve(offered)?;
+        refuse_existing(
+            session,
+            &[
+                presets::KEK_LABEL,
+                presets::BIND_LABEL,
+                presets::SVC_LABEL,
+                presets::CANARY_LABEL,
+                presets::AUDIT_LABEL,
+            ],
+        )?;
         let epoch_id = epoch_id(&kek_id, FIRST_EPOCH);
         session.generate_key(
             Mechanism::AES_KEY_GEN,
@@ -112,22 +119,16 @@ impl RootKeys {
         ] {
             session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &template)?;
         }
-        let (public, private) = presets::audit(Life::Token, &group, curve);
-        let (public, _) = session.generate_pair(curve.pair_generation(), &public, &private)?;
-        let point = session
-            .bytes(public, Attribute::EC_POINT)?
-            .ok_or(RootKeyError::NoPublicKey)?;
-        let audit_spki = HEXLOWER.encode(&spki(curve, &point).ok_or(RootKeyError::NoPublicKey)?);
-        audit_pair(session, &group, &audit_spki)?;
-
-        let keys = Self::find(session, &group, &kek_id, FIRST_EPOCH)?;
+        let audit_spki = AuditKey::make(session, offered, &group)?.spki_hex();
+        let keys = EpochKeys::find(session, &kek_id, FIRST_EPOCH)?.ok_or(RootKeyError::NoEpoch)?;
+        let svc = find_svc(session, &group)?;
         Ok(Manifest {
             v: 1,
             group: HEXLOWER.encode(&group),
             seq: 1,
             prev: "0".repeat(64),
             members: vec![Member {
-                canary: HEXLOWER.encode(&keys.canary_answer(session)?),
+                canary: HEXLOWER.encode(&canary_answer(session, find_canary(session, &group)?)?),
                 audit_spki,
                 ..member
             }],
@@ -135,135 +136,193 @@ impl RootKeys {
             epochs: vec![Epoch {
                 kek_id: HEXLOWER.encode(&kek_id),
                 epoch: FIRST_EPOCH,
-                check: keys.checks(session)?,
+                check: checks(session, keys.kek, keys.bind, svc)?,
             }],
         })
     }
 
     /// Finds the keys that `manifest` speaks of, looks at their attributes, and holds their answers against it.
+    ///
+    /// An epoch that this token has not imported yet is left out, and said; its blobs are refused, and where it is the newest one, no
+    /// key is made.
     pub fn open(session: &Session, manifest: &Manifest, serial: &str) -> Result<Self, RootKeyError> {
-        let (Some(group), Some(kek_id), [member], [epoch]) = (
-            manifest.group_id(),
-            manifest.kek_id(),
-            manifest.members.as_slice(),
-            manifest.epochs.as_slice(),
-        ) else {
-            return Err(RootKeyError::WrongAnswer("the manifest's form"));
-        };
-        if member.serial != serial {
-            return Err(RootKeyError::OtherToken {
-                expected: member.serial.clone(),
+        let group = manifest
+            .group_id()
+            .ok_or(RootKeyError::WrongAnswer("the manifest's form"))?;
+        let member = manifest.member(serial).ok_or_else(|| {
+            let serials: Vec<_> = manifest
+                .members
+                .iter()
+                .map(|member| format!("`{}`", member.serial))
+                .collect();
+            RootKeyError::OtherToken {
+                expected: serials.join(", "),
                 found: serial.to_owned(),
-            });
-        }
-        let keys = Self::find(session, &group, &kek_id, epoch.epoch)?;
-        if HEXLOWER.encode(&keys.canary_answer(session)?) != member.canary {
+            }
+        })?;
+        let canary = find_canary(session, &group)?;
+        if HEXLOWER.encode(&canary_answer(session, canary)?) != member.canary {
             return Err(RootKeyError::WrongAnswer("CANARY"));
         }
-        let found = keys.checks(session)?;
+        let mut epochs = Vec::with_capacity(manifest.epochs.len());
+        let mut svc = None;
+        for listed in &manifest.epochs {
+            let kek_id = manifest::from_hex(&listed.kek_id).ok_or(RootKeyError::WrongAnswer("the manifest's form"))?;
+            let Some(keys) = EpochKeys::find(session, &kek_id, listed.epoch)? else {
+                tracing::warn!(
+                    serial,
+                    epoch = listed.epoch,
+                    "this token has not imported an epoch of its group"
+                );
+                continue;
+            };
+            let svc = match svc {
+                Some(svc) => svc,
+                None => *svc.insert(find_svc(session, &group)?),
+            };
+            checks(session, keys.kek, keys.bind, svc)?.compare(&listed.check)?;
+            epochs.push(keys);
+        }
+        AuditKey::open(session, &group, &member.audit_spki)?;
+        let newest = manifest.epochs.last().map(|listed| listed.epoch);
+        Ok(Self {
+            up_to_date: epochs.last().map(|keys| keys.epoch) == newest,
+            epochs,
+            svc: svc.ok_or(RootKeyError::NoEpoch)?,
+            canary,
+        })
+    }
+
+    /// What new keys are wrapped under: the newest epoch of the manifest, or nothing if this token has not imported it. An older KEK
+    /// may have been replaced because it is known to others.
+    pub fn newest(&self) -> Option<&EpochKeys> {
+        self.epochs.last().filter(|_| self.up_to_date)
+    }
+
+    /// What a blob was wrapped under; `None` if this token does not hold it.
+    pub fn of(&self, kek_id: KekId, epoch: u32) -> Option<&EpochKeys> {
+        self.epochs
+            .iter()
+            .find(|keys| keys.epoch == epoch && keys.kek_id == kek_id)
+    }
+
+    /// The newest epoch that this token holds, whether or not the manifest has a newer one.
+    pub fn newest_held(&self) -> &EpochKeys {
+        self.epochs.last().expect("a token without an epoch is not opened")
+    }
+
+    /// CANARY's answer to the fixed question.
+    pub fn canary_answer(&self, session: &Session) -> Result<[u8; 32], CallError> {
+        canary_answer(session, self.canary)
+    }
+}
+
+impl EpochKeys {
+    /// Both keys of an epoch, no stronger than they were made; `None` if the token holds neither.
+    pub fn find(session: &Session, kek_id: &[u8; 16], epoch: u32) -> Result<Option<Self>, RootKeyError> {
+        let id = epoch_id(kek_id, epoch);
+        let find = |label| only(session, ObjectClass::SecretKey, label, &id);
+        let (kek, bind) = match (find(presets::KEK_LABEL), find(presets::BIND_LABEL)) {
+            (Err(RootKeyError::Missing(_)), Err(RootKeyError::Missing(_))) => return Ok(None),
+            (kek, bind) => (kek?, bind?),
+        };
+        check_kek(session, kek)?;
+        check_mac_key(session, bind, presets::BIND_LABEL, Mechanism::SHA256_HMAC)?;
+        Ok(Some(Self {
+            kek_id: KekId::from_bytes(*kek_id),
+            epoch,
+            kek,
+            bind,
+        }))
+    }
+}
+
+impl Checks {
+    /// Errors: `WrongAnswer` names the key whose answer is another.
+    pub(super) fn compare(&self, pinned: &Self) -> Result<(), RootKeyError> {
         for (name, found, pinned) in [
-            ("KEK", &found.kek, &epoch.check.kek),
-            ("BIND", &found.bind, &epoch.check.bind),
-            ("SVC", &found.svc, &epoch.check.svc),
+            ("KEK", &self.kek, &pinned.kek),
+            ("BIND", &self.bind, &pinned.bind),
+            ("SVC", &self.svc, &pinned.svc),
         ] {
             if found != pinned {
                 return Err(RootKeyError::WrongAnswer(name));
             }
         }
-        audit_pair(session, &group, &member.audit_spki)?;
-        Ok(keys)
-    }
-
-    /// CANARY's answer to the fixed question.
-    pub fn canary_answer(&self, session: &Session) -> Result<[u8; 32], CallError> {
-        session.hmac_sha256(self.canary, CANARY_QUESTION)
-    }
-
-    /// Refuses a key that can do more than it was made for before it is asked anything.
-    fn find(session: &Session, group: &[u8; 16], kek_id: &[u8; 16], epoch: u32) -> Result<Self, RootKeyError> {
-        let epoch_id = epoch_id(kek_id, epoch);
-        let keys = Self {
-            kek_id: KekId::from_bytes(*kek_id),
-            epoch,
-            kek: only(session, ObjectClass::SecretKey, presets::KEK_LABEL, &epoch_id)?,
-            bind: only(session, ObjectClass::SecretKey, presets::BIND_LABEL, &epoch_id)?,
-            svc: only(session, ObjectClass::SecretKey, presets::SVC_LABEL, group)?,
-            canary: only(session, ObjectClass::SecretKey, presets::CANARY_LABEL, group)?,
-        };
-        check_kek(session, keys.kek)?;
-        check_mac_key(session, keys.bind, presets::BIND_LABEL, Mechanism::SHA256_HMAC)?;
-        check_mac_key(session, keys.svc, presets::SVC_LABEL, Mechanism::SHA512_HMAC)?;
-        check_mac_key(session, keys.canary, presets::CANARY_LABEL, Mechanism::SHA256_HMAC)?;
-        Ok(keys)
-    }
-
-    /// `check(KEK)` is the start of SHA-256 of a known key wrapped: it needs only WRAP. The others are the start of an HMAC.
-    fn checks(&self, session: &Session) -> Result<Checks, CallError> {
-        let known = digest(&SHA256, b"kekcheck.v1");
-        let template = Template::new()
-            .class(ObjectClass::SecretKey)
-            .key_type(KeyType::GenericSecret)
-            .flag(Attribute::TOKEN, false)
-            .flag(Attribute::PRIVATE, true)
-            .flag(Attribute::SENSITIVE, false)
-            .flag(Attribute::EXTRACTABLE, true)
-            .flags(&presets::SECRET_USAGES, false)
-            .bytes(Attribute::VALUE, known.as_ref());
-        let object = session.create(&template)?;
-        let wrapped = session.wrap(Mechanism::AES_KEY_WRAP, self.kek, object);
-        session.destroy(object)?;
-        let mut svc = [0; 64];
-        session.hmac_sha512_into(self.svc, b"svccheck.v1", &mut svc)?;
-        Ok(Checks {
-            kek: HEXLOWER.encode(&digest(&SHA256, &wrapped?).as_ref()[..16]),
-            bind: HEXLOWER.encode(&session.hmac_sha256(self.bind, b"bindcheck.v1")?[..16]),
-            svc: HEXLOWER.encode(&svc[..16]),
-        })
+        Ok(())
     }
 }
 
-/// The curve of AUDIT that this token can make and sign with.
-fn curve(offered: &[Mechanism]) -> Result<Curve, RootKeyError> {
-    [Curve::Ed25519, Curve::P256]
-        .into_iter()
-        .find(|curve| offered.contains(&curve.pair_generation()) && offered.contains(&curve.signing()))
-        .ok_or(RootKeyError::NoCurve)
+/// `check(KEK)` is the start of SHA-256 of a known key wrapped: it needs only WRAP. The others are the start of an HMAC.
+pub(super) fn checks(
+    session: &Session,
+    kek: ObjectHandle,
+    bind: ObjectHandle,
+    svc: ObjectHandle,
+) -> Result<Checks, CallError> {
+    let known = digest(&SHA256, b"kekcheck.v1");
+    let template = Template::new()
+        .class(ObjectClass::SecretKey)
+        .key_type(KeyType::GenericSecret)
+        .flag(Attribute::TOKEN, false)
+        .flag(Attribute::PRIVATE, true)
+        .flag(Attribute::SENSITIVE, false)
+        .flag(Attribute::EXTRACTABLE, true)
+        .flags(&presets::SECRET_USAGES, false)
+        .bytes(Attribute::VALUE, known.as_ref());
+    let object = session.create(&template)?;
+    let wrapped = session.wrap(Mechanism::AES_KEY_WRAP, kek, object);
+    session.destroy(object)?;
+    let mut answer = [0; 64];
+    session.hmac_sha512_into(svc, b"svccheck.v1", &mut answer)?;
+    Ok(Checks {
+        kek: HEXLOWER.encode(&digest(&SHA256, &wrapped?).as_ref()[..16]),
+        bind: HEXLOWER.encode(&session.hmac_sha256(bind, b"bindcheck.v1")?[..16]),
+        svc: HEXLOWER.encode(&answer[..16]),
+    })
+}
+
+/// Refuses a token that has one of these keys already, whatever its id.
+pub(super) fn refuse_existing(session: &Session, labels: &[&'static str]) -> Result<(), RootKeyError> {
+    for label in labels {
+        if !session.find(&Template::new().label(label), 1)?.is_empty() {
+            return Err(RootKeyError::Exists(label));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn find_svc(session: &Session, group: &[u8; 16]) -> Result<ObjectHandle, RootKeyError> {
+    let svc = only(session, ObjectClass::SecretKey, presets::SVC_LABEL, group)?;
+    check_mac_key(session, svc, presets::SVC_LABEL, Mechanism::SHA512_HMAC)?;
+    Ok(svc)
+}
+
+/// Refuses a key that can do more than it was made for before it is asked anything.
+pub(super) fn find_canary(session: &Session, group: &[u8; 16]) -> Result<ObjectHandle, RootKeyError> {
+    let canary = only(session, ObjectClass::SecretKey, presets::CANARY_LABEL, group)?;
+    check_mac_key(session, canary, presets::CANARY_LABEL, Mechanism::SHA256_HMAC)?;
+    Ok(canary)
+}
+
+pub(super) fn canary_answer(session: &Session, canary: ObjectHandle) -> Result<[u8; 32], CallError> {
+    session.hmac_sha256(canary, CANARY_QUESTION)
 }
 
 /// CKA_ID of KEK and BIND: KEK id, then the epoch.
-fn epoch_id(kek_id: &[u8; 16], epoch: u32) -> [u8; 20] {
+pub(super) fn epoch_id(kek_id: &[u8; 16], epoch: u32) -> [u8; 20] {
     let mut id = [0; 20];
     id[..16].copy_from_slice(kek_id);
     id[16..].copy_from_slice(&epoch.to_be_bytes());
     id
 }
 
-/// The AUDIT pair is there once, its public half is `pinned` (SPKI, hex), and the private half signs for it. Verified on the host.
-fn audit_pair(session: &Session, group: &[u8; 16], pinned: &str) -> Result<(), RootKeyError> {
-    let public = only(session, ObjectClass::PublicKey, presets::AUDIT_LABEL, group)?;
-    let private = only(session, ObjectClass::PrivateKey, presets::AUDIT_LABEL, group)?;
-    check_audit(session, private)?;
-    let point = session
-        .bytes(public, Attribute::EC_POINT)?
-        .ok_or(RootKeyError::NoPublicKey)?;
-    let is_pinned = |curve: &Curve| spki(*curve, &point).is_some_and(|spki| HEXLOWER.encode(&spki) == pinned);
-    let curve = [Curve::Ed25519, Curve::P256].into_iter().find(is_pinned);
-    let curve = curve.ok_or(RootKeyError::WrongAnswer("AUDIT"))?;
-    let digest = digest(&SHA256, AUDIT_QUESTION);
-    // Either kind of signature has 64 bytes. The point is the end of its own encoding: 32 bytes, or 65 uncompressed.
-    let (signed, algorithm, point_len): (&[u8], &dyn VerificationAlgorithm, usize) = match curve {
-        Curve::Ed25519 => (AUDIT_QUESTION, &ED25519, 32),
-        Curve::P256 => (digest.as_ref(), &ECDSA_P256_SHA256_FIXED, 65),
-    };
-    let mut signature = [0; 64];
-    let length = session.sign_into(curve.signing(), private, signed, &mut signature)?;
-    let point = &point[point.len() - point_len..];
-    UnparsedPublicKey::new(algorithm, point)
-        .verify(AUDIT_QUESTION, &signature[..length])
-        .map_err(|_| RootKeyError::WrongAnswer("AUDIT"))
-}
-
-fn only(session: &Session, class: ObjectClass, label: &'static str, id: &[u8]) -> Result<ObjectHandle, RootKeyError> {
+pub(super) fn only(
+    session: &Session,
+    class: ObjectClass,
+    label: &'static str,
+    id: &[u8],
+) -> Result<ObjectHandle, RootKeyError> {
     let template = Template::new().class(class).label(label).id(id);
     match session.find(&template, 2)?.as_slice() {
         [key] => Ok(*key),

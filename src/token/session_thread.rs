@@ -97,7 +97,7 @@ impl SessionThread {
                 .map(Answer::Attributes),
             Call::MasterKeyAttributes => self
                 .recovering(|thread| {
-                    let kek = thread.shared.roots().kek;
+                    let kek = thread.shared.roots().newest_held().kek;
                     Ok(thread.read_attributes(kek)?)
                 })
                 .map(Answer::Attributes),

@@ -58,7 +58,7 @@ pub(super) struct Shared {
     pub handles: Handles,
     /// Owns the login and every unwrapped key: a session object dies with the session that made it.
     pub keeper: Mutex<Option<Session>>,
-    pub roots: RwLock<RootKeys>,
+    pub roots: RwLock<Arc<RootKeys>>,
     /// Names this run of the module in records: Unix seconds at its start.
     pub epoch: u64,
     pub failures: AtomicU32,
@@ -91,7 +91,7 @@ impl ThreadHost {
         given: Option<Pin>,
         buried: Buried,
     ) -> Result<Self, OpenError> {
-        let manifest = Manifest::load(&config.manifest, &config.manifest_sha256)?;
+        let manifest = Manifest::load(&config.manifest_source()?)?;
         let token = open::open(&config, data_directory, given)?;
         let module = Arc::clone(&token.module);
         let opened = Self::test(config, manifest, token, buried);
@@ -138,7 +138,7 @@ impl ThreadHost {
             module: token.module,
             info: token.info,
             keeper: Mutex::new(Some(token.session)),
-            roots: RwLock::new(roots),
+            roots: RwLock::new(Arc::new(roots)),
             epoch: u64::try_from(SystemClock.now().unix_ms() / 1000).unwrap_or(0),
             failures: AtomicU32::new(0),
             latch: token.latch,
@@ -262,8 +262,8 @@ impl Host for ThreadHost {
 }
 
 impl Shared {
-    pub fn roots(&self) -> RootKeys {
-        *self.roots.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn roots(&self) -> Arc<RootKeys> {
+        Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn fault_text(&self) -> Option<Arc<str>> {

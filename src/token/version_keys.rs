@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use keyreeve_envelope::{
+    KekId,
     blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
     subkey::{Subkey, SubkeyBytes},
 };
@@ -15,6 +16,7 @@ use super::{
     handles::UnwrappedKey,
     host::{MadeKey, Place, SubkeyLabel},
     recovery::Fault,
+    root_keys::EpochKeys,
     session_thread::SessionThread,
     thread_host::lock,
 };
@@ -43,7 +45,7 @@ impl SessionThread {
         if let Some(key) = self.shared.handles.find(blob.sha256()) {
             return Ok(key);
         }
-        let kek = self.shared.roots().kek;
+        let kek = self.epoch_of(wrapped.kek_id, wrapped.kek_epoch)?.kek;
         let handle = self
             .timed(|_| {
                 keeper.unwrap(
@@ -69,11 +71,16 @@ impl SessionThread {
     /// Makes a version key: born extractable, wrapped, checked, destroyed, unwrapped for use, checked again.
     pub fn make(&mut self, place: Place, created_ms: u64) -> Result<MadeKey, Fault> {
         let roots = self.shared.roots();
+        let epoch = roots.newest().ok_or_else(|| {
+            Fault::Answer(TokenError::Refused(
+                "this token has not imported the newest epoch of its group: `keyreeve tokens import`".into(),
+            ))
+        })?;
         let born = self.timed(|session| {
             session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())
         })?;
         let taken = (|| {
-            let wrapped = self.timed(|session| session.wrap(Mechanism::AES_KEY_WRAP, roots.kek, born))?;
+            let wrapped = self.timed(|session| session.wrap(Mechanism::AES_KEY_WRAP, epoch.kek, born))?;
             Ok::<_, CallError>((wrapped, self.kcv(born, place)?, self.read_attributes(born)?))
         })();
         // Before anything else: this copy is extractable.
@@ -88,15 +95,15 @@ impl SessionThread {
             key_version: place.version,
             key_type: KeyType::EnvelopePrf,
             usage: KeyUsage::Envelope,
-            kek_id: roots.kek_id,
-            kek_epoch: roots.epoch,
+            kek_id: epoch.kek_id,
+            kek_epoch: epoch.epoch,
             created_ms,
             kcv,
             wrapped: &wrapped,
         };
         let wrong = |error| Fault::WrongAnswer(format!("the token wrapped a key to something else: {error}"));
         let tag_input = key.tag_input().map_err(wrong)?;
-        let tag = self.timed(|session| session.hmac_sha256(roots.bind, &tag_input))?;
+        let tag = self.timed(|session| session.hmac_sha256(epoch.bind, &tag_input))?;
         let blob = Blob::new(key.encode(&tag).map_err(wrong)?);
         // Unwraps with the fixed template and compares the KCV: the version is usable before it is committed.
         let used = self.unwrapped(&blob, place)?;
@@ -154,12 +161,8 @@ impl SessionThread {
     pub fn ask_canary(&mut self) -> Result<(), Fault> {
         let roots = self.shared.roots();
         let answer = self.timed(|session| roots.canary_answer(session))?;
-        let pinned = self
-            .shared
-            .manifest
-            .members
-            .first()
-            .map(|member| member.canary.as_str());
+        let member = self.shared.manifest.member(&self.shared.serial);
+        let pinned = member.map(|member| member.canary.as_str());
         if pinned == Some(data_encoding::HEXLOWER.encode(&answer).as_str()) {
             Ok(())
         } else {
@@ -170,17 +173,9 @@ impl SessionThread {
     /// Tag, then everything the tag binds.
     fn verified<'a>(&self, blob: &'a Blob, place: Place) -> Result<WrappedKey<'a>, Fault> {
         let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| Fault::Answer(TokenError::BlobTag))?;
-        let roots = self.shared.roots();
-        if unverified.kek_id() != roots.kek_id || unverified.kek_epoch() != roots.epoch {
-            let text = format!(
-                "the key is wrapped under KEK {} epoch {}, which this token does not hold",
-                unverified.kek_id(),
-                unverified.kek_epoch()
-            );
-            return Err(Fault::Answer(TokenError::Refused(text.into())));
-        }
+        let bind = self.epoch_of(unverified.kek_id(), unverified.kek_epoch())?.bind;
         let tag_input = unverified.tag_input();
-        let tag = self.timed(|session| session.hmac_sha256(roots.bind, &tag_input))?;
+        let tag = self.timed(|session| session.hmac_sha256(bind, &tag_input))?;
         let key = unverified
             .verify(&tag)
             .map_err(|_| Fault::Answer(TokenError::BlobTag))?;
@@ -198,6 +193,16 @@ impl SessionThread {
             )));
         }
         Ok(key)
+    }
+
+    fn epoch_of(&self, kek_id: KekId, epoch: u32) -> Result<EpochKeys, Fault> {
+        self.shared.roots().of(kek_id, epoch).copied().ok_or_else(|| {
+            let text = format!(
+                "the key is wrapped under KEK {kek_id} of epoch {epoch}, which this token does not hold: import that epoch with \
+                 `keyreeve tokens import`, or ask another token"
+            );
+            Fault::Answer(TokenError::Refused(text.into()))
+        })
     }
 
     fn kcv(&self, key: ObjectHandle, place: Place) -> Result<[u8; 16], CallError> {

@@ -99,7 +99,7 @@ fn changed_manifest(test: &TestModule) {
 
 fn doubled_key(test: &TestModule) {
     let config = initialised(test);
-    let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
+    let manifest = keyreeve::token::Manifest::load(&config.manifest_source().unwrap()).unwrap();
     {
         let module = Arc::new(Module::load(&test.path).unwrap());
         let session = open(&module);
@@ -137,7 +137,7 @@ fn other_audit(test: &TestModule) {
 
 fn weak_root_key(test: &TestModule) {
     let config = initialised(test);
-    let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
+    let manifest = keyreeve::token::Manifest::load(&config.manifest_source().unwrap()).unwrap();
     let kek_id = [
         manifest.kek_id().unwrap().as_slice(),
         &manifest.epochs[0].epoch.to_be_bytes(),
@@ -228,7 +228,7 @@ fn replace(test: &TestModule, label: &'static str, template: &Template) {
 
 /// Makes a pair with the label and id of AUDIT beside the right one, or in its place.
 fn make_audit_pair(test: &TestModule, config: &TokenConfig, replace: bool, extractable: bool) {
-    let manifest = keyreeve::token::Manifest::load(&config.manifest, &config.manifest_sha256).unwrap();
+    let manifest = keyreeve::token::Manifest::load(&config.manifest_source().unwrap()).unwrap();
     let module = Arc::new(Module::load(&test.path).unwrap());
     let session = open(&module);
     if replace {
