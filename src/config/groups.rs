@@ -8,13 +8,14 @@ use serde::Deserialize;
 use crate::token::{Isolation, TokenConfig};
 
 /// What a group has once, for all its tokens.
-const OF_THE_GROUP: [&str; 6] = [
+const OF_THE_GROUP: [&str; 7] = [
     "environments",
     "manifest",
     "manifest_sha256",
     "group_id",
     "custodians",
     "quorum",
+    "weights",
 ];
 
 /// One group. What its table sets beside `name` and `tokens` holds for each of its tokens, unless a token's own table says otherwise.

@@ -1,12 +1,13 @@
 //! The `[token]` table of the configuration file.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use keyreeve_pkcs11::Selector;
 use serde::{Deserialize, Serialize};
 
 use super::{
     custodians::Custodians,
+    lane::MAX_WEIGHT,
     manifest_source::{ManifestSource, Trust},
 };
 
@@ -69,6 +70,10 @@ pub struct TokenConfig {
     /// Items that may wait in the queue, of all callers together.
     #[serde(default = "defaults::queue_items")]
     pub queue_items: usize,
+    /// Share of the token that each caller of an environment has beside callers of others, by id of the environment; 1 for those not
+    /// named, at most 1,000.
+    #[serde(default)]
+    pub weights: BTreeMap<String, u32>,
     /// Unwrapped version keys held in the token.
     #[serde(default = "defaults::cached_handles")]
     pub cached_handles: usize,
@@ -118,6 +123,10 @@ pub enum TokenConfigError {
     Custodians(String),
     #[error("[token]: `{0}` must be at least 1")]
     Zero(&'static str),
+    #[error("[token]: the weight of `{0}` must be 1 to {MAX_WEIGHT}")]
+    Weight(String),
+    #[error("[token]: `weights` names `{0}`, which is not among `environments`: add it there or remove it here")]
+    WeightOfOther(String),
     #[error("[token]: `insecure_test_call_delay_us` is for `keyreeve dev` and `bench` only: remove it")]
     TestDelay,
 }
@@ -190,6 +199,14 @@ impl TokenConfig {
                 return Err(TokenConfigError::Zero(name));
             }
         }
+        for (environment, weight) in &self.weights {
+            if !(1..=MAX_WEIGHT).contains(weight) {
+                return Err(TokenConfigError::Weight(environment.clone()));
+            }
+            if !self.environments.contains(environment) {
+                return Err(TokenConfigError::WeightOfOther(environment.clone()));
+            }
+        }
         if self.insecure_test_call_delay_us > 0 && !insecure_allowed {
             return Err(TokenConfigError::TestDelay);
         }
@@ -259,6 +276,20 @@ mod tests {
             let config = parse(&format!("label = \"a\"\npin_fd = 3\n{name} = 0"));
             assert_eq!(config.check(false), Err(TokenConfigError::Zero(name)));
         }
+    }
+
+    #[test]
+    fn a_weight_is_of_an_environment_of_this_token_and_within_bounds() {
+        let check = |weights: &str| {
+            let base = "label = \"a\"\npin_fd = 3\nenvironments = [\"prod\"]\n";
+            parse(&format!("{base}weights = {{ {weights} }}")).check(false)
+        };
+        assert_eq!(check("prod = 4"), Ok(()));
+        for weight in [0, 1_001] {
+            let refused = check(&format!("prod = {weight}"));
+            assert_eq!(refused, Err(TokenConfigError::Weight("prod".into())));
+        }
+        assert_eq!(check("dev = 4"), Err(TokenConfigError::WeightOfOther("dev".into())));
     }
 
     #[test]

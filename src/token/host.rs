@@ -8,7 +8,7 @@ use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKey
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::TokenError;
+use super::{Lane, TokenError};
 use crate::model::{Blob, TokenAttributes};
 
 /// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
@@ -79,10 +79,6 @@ pub struct MadeKey {
     pub blob: Blob,
     pub at_birth: TokenAttributes,
 }
-
-/// Whose turn it is: the queue is fair between lanes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lane(pub u64);
 
 /// A call with what the queue must know.
 pub struct Job {

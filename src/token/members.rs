@@ -91,7 +91,7 @@ impl Members {
     /// Works `call` on every token that is open: what each must know. One outcome for each.
     pub async fn run_on_all(&self, call: &Call, lane: Lane, deadline: Instant) -> Vec<Result<Worked, TokenError>> {
         let open = self.0.iter().filter(|member| member.host.load().is_some());
-        join_all(open.map(|member| member.run(call.clone(), lane, deadline))).await
+        join_all(open.map(|member| member.run(call.clone(), lane.clone(), deadline))).await
     }
 
     /// Latches every token (E13): of several answers to one question one is wrong, and nobody can say whose.
@@ -123,7 +123,7 @@ impl Members {
         let mut failed = None;
         while let Some(index) = self.choose(&tried, &may) {
             tried[index] = true;
-            match self.0[index].run(call.clone(), lane, deadline).await {
+            match self.0[index].run(call.clone(), lane.clone(), deadline).await {
                 Err(error @ (TokenError::Unavailable(_) | TokenError::WrongAnswer(_))) if Instant::now() < deadline => {
                     tracing::debug!(%error, "the call goes to another token of the group");
                     failed = Some(error);

@@ -56,6 +56,11 @@ impl WorkerMeters {
     }
 }
 
+/// Work that the queue does not keep. Under a flood these are many, and still cheaper than any work.
+pub(super) fn shed(pieces: usize) {
+    counter!("keyreeve_token_shed_total").increment(pieces as u64);
+}
+
 fn describe() {
     metrics::describe_gauge!("keyreeve_token_queue_items", "items that wait for a session");
     metrics::describe_histogram!(
@@ -63,6 +68,10 @@ fn describe() {
         "time a job waited, by the session that took it"
     );
     metrics::describe_histogram!("keyreeve_token_seconds", "time of one job in the token, by session");
+    metrics::describe_counter!(
+        "keyreeve_token_shed_total",
+        "jobs refused at once: no room in the queue, or no time to finish before their deadline"
+    );
     metrics::describe_counter!(
         "keyreeve_token_expired_total",
         "jobs dropped because their deadline had passed"
@@ -80,6 +89,7 @@ fn describe() {
         "calls that failed, by class of the return code"
     );
     // From the start, so that the first failure is an increase and not the birth of a series.
+    counter!("keyreeve_token_shed_total").increment(0);
     for class in Class::ALL {
         counter!("keyreeve_token_failures_total", "class" => class.name()).increment(0);
     }

@@ -9,7 +9,7 @@
 //! | `token.rs`, `root.rs`, `reserve.rs` | the two ways in: with a permit, and for the service's own work |
 //! | `members.rs` | the tokens of a group: who gets a call, who takes over |
 //! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
-//! | `queue.rs`, `work.rs`, `session_thread.rs` | admission, batches, the threads |
+//! | `queue.rs`, `lane.rs`, `work.rs`, `session_thread.rs` | admission and turns, batches, the threads |
 //! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `handles.rs` | version keys made and unwrapped; the handle cache |
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
@@ -28,6 +28,7 @@ mod handles;
 pub mod host;
 mod init;
 mod known_answer;
+mod lane;
 mod latch;
 mod manifest;
 mod manifest_source;
@@ -59,10 +60,11 @@ pub mod worker;
 
 pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
 pub use error::TokenError;
-pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, Lane};
+pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job};
 pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
 pub use keyreeve_pkcs11::exit_now;
 pub use known_answer::{KnownAnswer, Outcome as KnownAnswerOutcome};
+pub use lane::Lane;
 pub use latch::{Latch, Latched};
 pub use manifest::{Checks, Epoch, Manifest, Member, OaepHash};
 pub use manifest_source::{ManifestError, ManifestSource, Trust};

@@ -1,24 +1,30 @@
-//! The bounded queue in front of the session threads: the only admission control of the token.
+//! The bounded queue in front of the session threads or workers: the only admission control of the token (T10).
 //!
-//! Fair between lanes (deficit round robin, weight = items), so that a batch of one caller does not hold up the others; knows
-//! deadlines, so that what cannot be done in time is refused at once and what has expired costs no token work.
+//! Fair between lanes by the time their calls take in the token (`lanes.rs`, `cost.rs`), so that neither a batch nor a flood of one
+//! caller holds up the others. Knows deadlines: what cannot be done in time is refused at once, with the time that the backlog takes;
+//! what has expired costs no token work. Full, it makes room at the expense of the longest backlog, not of who comes.
+
+mod cost;
+mod lanes;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::BTreeMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+pub use cost::{Costs, Kind};
+use lanes::{Lanes, Piece};
+
 use super::{Lane, TokenError};
 
-/// Items that a lane may have done in one turn before the next lane's turn.
-const QUANTUM: i64 = 8;
-/// Lanes remembered while empty, so that a steady caller's lane is not made anew for each job.
-const IDLE_LANES: usize = 1024;
+/// Bounds of the delay after which a refused caller is asked to come again.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
 /// What waits in the queue: a job, or a part of one.
 pub trait Waiting: Send {
-    fn lane(&self) -> Lane;
+    fn lane(&self) -> &Lane;
+    fn kind(&self) -> Kind;
     /// Token calls it will take; at least 1.
     fn items(&self) -> usize;
 }
@@ -27,80 +33,95 @@ pub struct Queue<W> {
     state: Mutex<State<W>>,
     arrived: Condvar,
     closing: Condvar,
+    /// What calls cost; whoever works them tells it.
+    pub costs: Costs,
     capacity: usize,
     threads: usize,
+    /// By id of the environment.
+    weights: BTreeMap<String, u32>,
 }
 
 struct State<W> {
-    lanes: HashMap<Lane, LaneState<W>>,
-    /// Lanes with work, in order of turn.
-    turns: VecDeque<Lane>,
-    items: usize,
+    lanes: Lanes<W>,
     sleeping: usize,
     /// Threads woken that have not run yet: while one is on its way, no other is woken.
     waking: usize,
-    /// Smoothed time of one item in the token.
-    item_time: Duration,
     closed: bool,
 }
 
-struct LaneState<W> {
-    work: VecDeque<W>,
-    items: usize,
-    credit: i64,
+/// Work that the queue does not keep, each to be answered with the error: what was pushed, or what had to make room for it.
+pub struct Refused<W> {
+    pub work: Vec<W>,
+    pub error: TokenError,
 }
 
 impl<W: Waiting> Queue<W> {
-    pub fn new(capacity: usize, threads: usize) -> Self {
+    /// `capacity`: items that may wait, of all lanes together. `threads`: pieces of work done at a time. `weights`: of environments,
+    /// 1 for those not named.
+    pub fn new(capacity: usize, threads: usize, weights: BTreeMap<String, u32>) -> Self {
         Self {
             state: Mutex::new(State {
-                lanes: HashMap::new(),
-                turns: VecDeque::new(),
-                items: 0,
+                lanes: Lanes::new(),
                 sleeping: 0,
                 waking: 0,
-                item_time: Duration::from_micros(10),
                 closed: false,
             }),
             arrived: Condvar::new(),
             closing: Condvar::new(),
+            costs: Costs::new(),
             capacity,
-            threads,
+            threads: threads.max(1),
+            weights,
         }
     }
 
-    /// Takes `work` (all of one lane) in, all or nothing; gives it back with the reason if there is no room or no time.
-    pub fn push(&self, work: Vec<W>, deadline: Instant) -> Result<(), (Vec<W>, TokenError)> {
+    /// Takes `work` in, all or nothing. It is the work of one call: of one lane and kind.
+    pub fn push(&self, work: Vec<W>, deadline: Instant) -> Option<Refused<W>> {
+        let (lane, kind) = work.first().map(|work| (work.lane(), work.kind()))?;
+        let (id, per_item) = (lane.id(), self.costs.of(kind));
         let items: usize = work.iter().map(Waiting::items).sum();
-        let Some(lane) = work.first().map(Waiting::lane) else {
-            return Ok(());
-        };
+        let cost = per_item.saturating_mul(items as u64);
         let mut state = self.lock();
-        if let Err(error) = self.admit(&state, lane, items, deadline) {
-            return Err((work, error));
+        if state.closed {
+            let error = TokenError::Unavailable("the token is being stopped".into());
+            return Some(Refused { work, error });
         }
-        let entry = state.lanes.entry(lane).or_insert_with(|| LaneState {
-            work: VecDeque::new(),
-            items: 0,
-            credit: 0,
+        let backlog = state.lanes.backlog(id, cost, || lane.weight(&self.weights));
+        let until_done = self.by_all_threads(backlog.until_done);
+        // One lane gets at most three quarters, so that a flood leaves room for others.
+        let too_much = backlog.items + items > self.capacity - self.capacity / 4 || items > self.capacity;
+        if too_much || (state.lanes.cost() > 0 && self.is_late(kind, until_done, deadline)) {
+            return Some(Refused {
+                work,
+                error: overloaded(until_done),
+            });
+        }
+        let mut shed = Vec::new();
+        while state.lanes.items() + items > self.capacity {
+            match state.lanes.shed(backlog.items + items, backlog.weight) {
+                Some(work) => shed.push(work),
+                None => {
+                    shed.extend(work);
+                    return Some(self.refused(&state, shed));
+                }
+            }
+        }
+        let pieces = work.into_iter().map(|work| {
+            let items = work.items();
+            let cost = per_item.saturating_mul(items as u64);
+            Piece { work, items, cost }
         });
-        let was_empty = entry.work.is_empty();
-        entry.items += items;
-        entry.work.extend(work);
-        if was_empty {
-            state.turns.push_back(lane);
-        }
-        state.items += items;
+        state.lanes.push(id, backlog.weight, pieces);
         self.wake_one(&mut state);
-        Ok(())
+        (!shed.is_empty()).then(|| self.refused(&state, shed))
     }
 
     /// The next work in turn; waits for it. `None` once the queue is closed and empty.
     pub fn next(&self) -> Option<W> {
         let mut state = self.lock();
         loop {
-            if let Some(work) = state.take() {
-                if state.items > 0 {
+            if let Some(work) = state.lanes.take() {
+                if state.lanes.items() > 0 {
                     self.wake_one(&mut state);
                 }
                 return Some(work);
@@ -117,14 +138,7 @@ impl<W: Waiting> Queue<W> {
 
     /// The next work in turn, if there is any.
     pub fn try_next(&self) -> Option<W> {
-        self.lock().take()
-    }
-
-    /// Learns how long `items` took in the token.
-    pub fn observe(&self, items: usize, took: Duration) {
-        let items = u32::try_from(items.max(1)).unwrap_or(u32::MAX);
-        let mut state = self.lock();
-        state.item_time = (state.item_time * 15 + took / items) / 16;
+        self.lock().lanes.take()
     }
 
     /// No more work comes in; what waits is still done.
@@ -135,7 +149,7 @@ impl<W: Waiting> Queue<W> {
     }
 
     pub fn items(&self) -> usize {
-        self.lock().items
+        self.lock().lanes.items()
     }
 
     pub fn is_closed(&self) -> bool {
@@ -151,22 +165,20 @@ impl<W: Waiting> Queue<W> {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    fn admit(&self, state: &State<W>, lane: Lane, items: usize, deadline: Instant) -> Result<(), TokenError> {
-        if state.closed {
-            return Err(TokenError::Unavailable("the token is being stopped".into()));
-        }
-        let ahead = u32::try_from(state.items / self.threads.max(1)).unwrap_or(u32::MAX);
-        let wait = state.item_time.saturating_mul(ahead);
-        // One lane gets at most three quarters, so that a flood leaves room for others.
-        let of_lane = state.lanes.get(&lane).map_or(0, |entry| entry.items);
-        let full = state.items + items > self.capacity || of_lane + items > self.capacity - self.capacity / 4;
-        let late = Instant::now() + wait > deadline;
-        if full || (late && ahead > 0) {
-            return Err(TokenError::Overloaded {
-                retry_after: wait.clamp(Duration::from_millis(10), Duration::from_secs(5)),
-            });
-        }
-        Ok(())
+    /// By what is measured, and only by what was measured just now: otherwise a rate that was bad once would refuse for ever.
+    fn is_late(&self, kind: Kind, until_done: Duration, deadline: Instant) -> bool {
+        let now = Instant::now();
+        now + until_done > deadline && self.costs.is_fresh(kind, now)
+    }
+
+    fn refused(&self, state: &State<W>, work: Vec<W>) -> Refused<W> {
+        let error = overloaded(self.by_all_threads(state.lanes.cost()));
+        Refused { work, error }
+    }
+
+    /// How long all threads together take for so many nanoseconds of token time.
+    fn by_all_threads(&self, cost: u64) -> Duration {
+        Duration::from_nanos(cost / self.threads as u64)
     }
 
     fn wake_one(&self, state: &mut State<W>) {
@@ -182,127 +194,11 @@ impl<W: Waiting> Queue<W> {
     }
 }
 
-impl<W: Waiting> State<W> {
-    fn take(&mut self) -> Option<W> {
-        loop {
-            let lane = *self.turns.front()?;
-            let alone = self.turns.len() == 1;
-            let entry = self.lanes.get_mut(&lane).expect("a lane with a turn is known");
-            if entry.credit <= 0 && !alone {
-                // In debt for what it had done before: pays by waiting one turn.
-                entry.credit += QUANTUM;
-                self.turns.rotate_left(1);
-                continue;
-            }
-            let work = entry.work.pop_front().expect("a lane with a turn has work");
-            let items = work.items();
-            entry.items -= items;
-            entry.credit = (entry.credit - i64::try_from(items).unwrap_or(i64::MAX)).max(-1024);
-            self.items -= items;
-            if entry.work.is_empty() {
-                entry.credit = entry.credit.max(0);
-                self.turns.pop_front();
-                self.forget_idle_lanes();
-            } else if entry.credit <= 0 {
-                self.turns.rotate_left(1);
-            }
-            return Some(work);
-        }
-    }
-
-    fn forget_idle_lanes(&mut self) {
-        if self.lanes.len() > self.turns.len() + IDLE_LANES {
-            self.lanes.retain(|_, entry| !entry.work.is_empty());
-        }
+fn overloaded(backlog: Duration) -> TokenError {
+    TokenError::Overloaded {
+        retry_after: backlog.clamp(RETRY_AFTER.0, RETRY_AFTER.1),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-    struct Item(u64, usize);
-
-    impl Waiting for Item {
-        fn lane(&self) -> Lane {
-            Lane(self.0)
-        }
-
-        fn items(&self) -> usize {
-            self.1
-        }
-    }
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(5)
-    }
-
-    #[test]
-    fn a_flood_of_one_lane_does_not_delay_another_by_more_than_a_turn() {
-        let queue = Queue::new(10_000, 1);
-        for _ in 0..1_000 {
-            queue.push(vec![Item(1, 1)], soon()).unwrap();
-        }
-        queue.push(vec![Item(2, 1)], soon()).unwrap();
-        let before = (0..).take_while(|_| queue.next().unwrap().0 == 1).count();
-        assert!(before <= QUANTUM as usize + 1, "lane 2 waited for {before} items");
-    }
-
-    #[test]
-    fn two_busy_lanes_share_by_items_not_by_jobs() {
-        let queue = Queue::new(10_000, 1);
-        for _ in 0..100 {
-            queue.push(vec![Item(1, 32)], soon()).unwrap();
-        }
-        for _ in 0..1_000 {
-            queue.push(vec![Item(2, 1)], soon()).unwrap();
-        }
-        let mut done = [0; 3];
-        for _ in 0..300 {
-            let item = queue.next().unwrap();
-            done[item.0 as usize] += item.1;
-        }
-        let ratio = done[1] as f64 / done[2] as f64;
-        assert!((0.6..1.7).contains(&ratio), "items done: {done:?}");
-    }
-
-    #[test]
-    fn a_full_queue_and_a_full_lane_refuse_with_a_hint() {
-        let queue = Queue::new(100, 1);
-        queue.push(vec![Item(1, 75)], soon()).unwrap();
-        let (_, error) = queue.push(vec![Item(1, 1)], soon()).unwrap_err();
-        assert!(matches!(error, TokenError::Overloaded { .. }));
-        queue.push(vec![Item(2, 25)], soon()).unwrap();
-        assert!(queue.push(vec![Item(3, 1)], soon()).is_err());
-    }
-
-    #[test]
-    fn work_that_would_miss_its_deadline_is_refused_at_once() {
-        let queue = Queue::new(100_000, 1);
-        queue.observe(1, Duration::from_secs(16));
-        queue.push(vec![Item(1, 50)], soon()).unwrap();
-        let (_, error) = queue.push(vec![Item(2, 1)], soon()).unwrap_err();
-        assert!(matches!(error, TokenError::Overloaded { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_closed_queue_gives_out_what_it_holds_and_then_ends_every_thread() {
-        let queue = Arc::new(Queue::new(100, 2));
-        queue.push(vec![Item(1, 1)], soon()).unwrap();
-        queue.close();
-        assert!(queue.push(vec![Item(1, 1)], soon()).is_err());
-        assert_eq!(queue.next(), Some(Item(1, 1)));
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let queue = Arc::clone(&queue);
-                std::thread::spawn(move || queue.next())
-            })
-            .collect();
-        for thread in threads {
-            assert_eq!(thread.join().unwrap(), None);
-        }
-    }
-}
+mod tests;

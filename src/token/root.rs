@@ -47,7 +47,7 @@ impl Root {
     }
 
     async fn run(&self, call: Call) -> Result<Answer, TokenError> {
-        let worked = self.members.run(call, Lane(0), Instant::now() + CALL_WITHIN).await?;
+        let worked = self.members.run(call, Lane::OWN, Instant::now() + CALL_WITHIN).await?;
         Ok(worked.answer)
     }
 }

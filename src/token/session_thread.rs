@@ -14,6 +14,7 @@ use super::{
     handles::{self, UnwrappedKey},
     host::{Answer, Call, EnvelopeInput, Place},
     meters::Meters,
+    queue::Waiting as _,
     recovery::Fault,
     thread_host::Shared,
     work::Work,
@@ -64,7 +65,7 @@ impl SessionThread {
             return work.answer_error(TokenError::Unavailable(fault));
         }
         self.meters.queue_wait.record((began - work.queued()).as_secs_f64());
-        let items = super::queue::Waiting::items(&work);
+        let (kind, items) = (work.kind(), work.items());
         match work {
             Work::Whole(job, _) => {
                 let answer = self.call(&job.call);
@@ -77,10 +78,10 @@ impl SessionThread {
         }
         let took = began.elapsed();
         self.meters.token_time.record(took.as_secs_f64());
+        self.shared.queue.costs.learn(kind, items, took, began + took);
         self.served = self.served.wrapping_add(1);
         if self.served % DEPTH_EVERY == 1 {
             self.meters.queue_depth.set(self.shared.queue.items() as f64);
-            self.shared.queue.observe(items, took);
         }
     }
 

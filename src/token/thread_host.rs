@@ -131,7 +131,7 @@ impl ThreadHost {
         let threads = config.threads();
         let shared = Arc::new(Shared {
             pin_source: config.pin_source()?,
-            queue: Queue::new(config.queue_items, threads),
+            queue: Queue::new(config.queue_items, threads, config.weights.clone()),
             handles: Handles::new(config.cached_handles),
             serial: token.info.serial.as_str().into(),
             manifest,
@@ -213,9 +213,7 @@ impl Host for ThreadHost {
             return;
         }
         let deadline = job.deadline;
-        if let Err((refused, error)) = self.shared.queue.push(work::split(job), deadline) {
-            work::refuse(refused, &error);
-        }
+        work::answer_refused(self.shared.queue.push(work::split(job), deadline));
     }
 
     fn status(&self) -> HostStatus {

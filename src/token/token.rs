@@ -4,8 +4,7 @@
 //! Not in scope: queue, sessions, handles (the [`Host`]); work that is not a caller's ([`super::Root`]).
 
 use std::{
-    collections::{HashMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +21,6 @@ use super::{
 use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
-    identity::{Caller, Identity},
     model::{Blob, EnvironmentName, TokenAttributes, Use, Version},
     policy::{Action, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
     store::Directory,
@@ -171,7 +169,7 @@ impl Token {
         let caller = permit.caller();
         let second = self
             .members
-            .run_elsewhere(&worked.serial, check, lane(caller), caller.facts().deadline);
+            .run_elsewhere(&worked.serial, check, lane(permit), caller.facts().deadline);
         match second.await.transpose()?.map(|second| second.answer) {
             None | Some(Answer::Attributes(_)) => Ok(*made),
             Some(_) => Err(wrong_answer("not attributes")),
@@ -228,7 +226,7 @@ impl Token {
         let call = Call::Evict { blob };
         for outcome in self
             .members
-            .run_on_all(&call, Lane(0), Instant::now() + EVICT_WITHIN)
+            .run_on_all(&call, Lane::OWN, Instant::now() + EVICT_WITHIN)
             .await
         {
             if let Err(error) = outcome {
@@ -280,7 +278,7 @@ impl Token {
 
     async fn work<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Worked, TokenError> {
         let caller = permit.caller();
-        let worked = self.members.run(call, lane(caller), caller.facts().deadline).await?;
+        let worked = self.members.run(call, lane(permit), caller.facts().deadline).await?;
         permit.worked_by(&worked.serial, worked.worker_epoch);
         Ok(worked)
     }
@@ -340,12 +338,10 @@ fn place_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Place {
     }
 }
 
-/// Fair between callers, not between their connections.
-fn lane(caller: &Caller) -> Lane {
-    let identity: &Identity = caller.identity();
-    let mut hasher = DefaultHasher::new();
-    identity.actor.id.hash(&mut hasher);
-    Lane(hasher.finish())
+/// Fair between callers, not between their connections; and what a caller does in one environment waits for none of his others.
+fn lane<A: Action>(permit: &Permit<A>) -> Lane {
+    let environment = permit.on().environment().map(|environment| &environment.name);
+    Lane::of(environment, &permit.caller().identity().actor.id)
 }
 
 pub(super) fn wrong_answer(what: &str) -> Error {

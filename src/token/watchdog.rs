@@ -11,8 +11,6 @@ use super::{Call, Job, Lane, thread_host::Shared, work};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// The service's own lane.
-const OWN: Lane = Lane(0);
 
 /// Runs until the queue is closed and the host stops, or until a call hangs.
 pub(super) fn run(shared: &Shared) {
@@ -51,13 +49,11 @@ impl Probing {
         let deadline = now + PROBE_EVERY;
         let job = Job {
             call: Call::Probe,
-            lane: OWN,
+            lane: Lane::OWN,
             deadline,
             reply,
         };
         // A queue too full for a probe is a token at work: no probe is needed.
-        if let Err((refused, error)) = shared.queue.push(work::split(job), deadline) {
-            work::refuse(refused, &error);
-        }
+        work::answer_refused(shared.queue.push(work::split(job), deadline));
     }
 }

@@ -9,9 +9,10 @@ use keyreeve_envelope::prf_commit::MessageKeys;
 use tokio::sync::oneshot;
 
 use super::{
-    TokenError,
-    host::{Answer, Call, EnvelopeInput, Job, Lane, Place},
-    queue::Waiting,
+    Lane, TokenError,
+    host::{Answer, Call, EnvelopeInput, Job, Place},
+    meters,
+    queue::{Kind, Refused, Waiting},
     thread_host::lock,
 };
 use crate::model::Blob;
@@ -46,10 +47,23 @@ struct BatchState {
 }
 
 impl Waiting for Work {
-    fn lane(&self) -> Lane {
+    fn lane(&self) -> &Lane {
         match self {
-            Work::Whole(job, _) => job.lane,
-            Work::Part { batch, .. } => batch.lane,
+            Work::Whole(job, _) => &job.lane,
+            Work::Part { batch, .. } => &batch.lane,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Work::Part { .. } => Kind::MessageKeys,
+            Work::Whole(job, _) => match &job.call {
+                Call::EnvelopeKeys { .. } => Kind::MessageKeys,
+                Call::MakeEnvelopeKey { .. } => Kind::MakeKey,
+                Call::Attributes { .. } => Kind::Attributes,
+                Call::Random { .. } => Kind::Random,
+                Call::MasterKeyAttributes | Call::Subkey(_) | Call::Evict { .. } | Call::Probe => Kind::Other,
+            },
         }
     }
 
@@ -101,10 +115,13 @@ pub(super) fn split(job: Job) -> Vec<Work> {
     }
 }
 
-/// Answers work that the queue did not take.
-pub(super) fn refuse(work: Vec<Work>, error: &TokenError) {
-    for work in work {
-        work.answer_error(error.clone());
+/// Answers work that the queue does not keep.
+pub(super) fn answer_refused(refused: Option<Refused<Work>>) {
+    if let Some(Refused { work, error }) = refused {
+        meters::shed(work.len());
+        for work in work {
+            work.answer_error(error.clone());
+        }
     }
 }
 

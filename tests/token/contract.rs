@@ -30,6 +30,7 @@ contract! {
     a_batch_answers_in_order => batch;
     a_flood_of_one_lane_does_not_starve_another => fairness;
     expired_work_costs_no_token_call => expiry;
+    a_flood_beyond_the_queue_is_refused_once_each_and_leaves_others_alone => overload;
     a_stopped_host_refuses_and_closes_the_module => stop;
     subkeys_differ_by_label_and_origin => subkeys;
     random_bytes_differ_and_are_bounded => random;
@@ -53,6 +54,7 @@ mod in_worker_processes {
         a_batch_answers_in_order => by_workers(batch);
         a_flood_of_one_lane_does_not_starve_another => by_workers(fairness);
         expired_work_costs_no_token_call => by_workers(expiry);
+        a_flood_beyond_the_queue_is_refused_once_each_and_leaves_others_alone => by_workers(overload);
         a_stopped_host_refuses_and_closes_the_module => by_workers(stop);
         subkeys_differ_by_label_and_origin => by_workers(subkeys);
         random_bytes_differ_and_are_bounded => by_workers(random);
@@ -252,8 +254,13 @@ fn fairness(test: &TestModule) {
     let blob = Arc::new(make(&host, place(1)).blob);
     let patience = Duration::from_secs(30);
     let began = Instant::now();
-    let flood = submit(&host, keys_call(&blob, place(1), 1000), Lane(1), patience);
-    let single = submit(&host, keys_call(&blob, place(1), 1), Lane(2), patience);
+    let flood = submit(
+        &host,
+        keys_call(&blob, place(1), 1000),
+        Lane::of(None, "flood"),
+        patience,
+    );
+    let single = submit(&host, keys_call(&blob, place(1), 1), Lane::of(None, "other"), patience);
     single.blocking_recv().unwrap().unwrap();
     let of_single = began.elapsed();
     flood.blocking_recv().unwrap().unwrap();
@@ -268,12 +275,17 @@ fn expiry(test: &TestModule) {
     config.insecure_test_call_delay_us = 20_000;
     let host = serve(test, config).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
-    let busy = submit(&host, keys_call(&blob, place(1), 10), Lane(1), Duration::from_secs(30));
+    let busy = submit(
+        &host,
+        keys_call(&blob, place(1), 10),
+        Lane::of(None, "flood"),
+        Duration::from_secs(30),
+    );
     // To work it would take 20 s.
     let late = submit(
         &host,
         keys_call(&blob, place(1), 1000),
-        Lane(2),
+        Lane::of(None, "other"),
         Duration::from_millis(30),
     );
     let began = Instant::now();
@@ -287,10 +299,43 @@ fn expiry(test: &TestModule) {
     assert!(began.elapsed() < Duration::from_secs(15), "the expired item was worked");
 }
 
+fn overload(test: &TestModule) {
+    let mut config = initialised(test);
+    config.session_threads = 1;
+    config.queue_items = 40;
+    config.insecure_test_call_delay_us = 1_000;
+    let host = serve(test, config).unwrap();
+    let blob = Arc::new(make(&host, place(1)).blob);
+    let patience = Duration::from_secs(30);
+    let flood: Vec<_> = (0..300)
+        .map(|_| submit(&host, keys_call(&blob, place(1), 1), Lane::of(None, "flood"), patience))
+        .collect();
+    let other = submit(&host, keys_call(&blob, place(1), 1), Lane::of(None, "other"), patience);
+    other.blocking_recv().unwrap().unwrap();
+    let (mut served, mut refused) = (0, 0);
+    for answer in flood {
+        match answer.blocking_recv().unwrap() {
+            Ok(_) => served += 1,
+            Err(TokenError::Overloaded { retry_after }) => {
+                assert!(retry_after >= Duration::from_millis(10));
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
+    host.stop();
+}
+
 fn stop(test: &TestModule) {
     let host = serve(test, initialised(test)).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
-    let waiting = submit(&host, keys_call(&blob, place(1), 500), Lane(1), Duration::from_secs(30));
+    let waiting = submit(
+        &host,
+        keys_call(&blob, place(1), 500),
+        Lane::of(None, "flood"),
+        Duration::from_secs(30),
+    );
     host.stop();
     assert!(waiting.blocking_recv().unwrap().is_ok(), "queued work is finished");
     assert!(matches!(keys(&host, &blob, place(1)), Err(TokenError::Unavailable(_))));

@@ -255,7 +255,12 @@ fn hung_call(test: &TestModule) {
     let mut fault = host.fault();
     let blob = Arc::new(keyreeve::model::Blob::new(vec![0; 198]));
     let call = keyreeve::token::Call::Probe;
-    let _waiting = crate::fixture::submit(&host, call, keyreeve::token::Lane(1), std::time::Duration::from_secs(5));
+    let _waiting = crate::fixture::submit(
+        &host,
+        call,
+        keyreeve::token::Lane::of(None, "a"),
+        std::time::Duration::from_secs(5),
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -45,6 +45,7 @@ pub fn config(test: &TestModule) -> TokenConfig {
         isolation: keyreeve::token::Isolation::Thread,
         session_threads: 2,
         queue_items: 10_000,
+        weights: Default::default(),
         cached_handles: 4_096,
         call_deadline_ms: 2_000,
         insecure_test_call_delay_us: 0,
@@ -180,7 +181,7 @@ pub fn place(number: u8) -> Place {
 }
 
 pub fn ask(host: &dyn Host, call: Call) -> Result<Answer, TokenError> {
-    submit(host, call, Lane(1), Duration::from_secs(30))
+    submit(host, call, Lane::of(None, "a"), Duration::from_secs(30))
         .blocking_recv()
         .unwrap()
 }

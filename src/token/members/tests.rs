@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::token::software_host::SoftwareHost;
 
-const LANE: Lane = Lane(1);
+const LANE: Lane = Lane::OWN;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)

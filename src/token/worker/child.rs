@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use keyreeve_envelope::{KeyId, KeyVersion};
@@ -124,12 +124,13 @@ fn work(mut thread: SessionThread, inbox: &Inbox) {
             }
         }
         for (id, call) in taken.drain(..) {
+            let began = Instant::now();
             let outcome = thread.call(&call);
             if thread.shared.fault_text().is_some() {
                 // Not answered: the service hands it to a worker that can, or answers for all of them.
                 break;
             }
-            codec::put_outcome(&mut out, id, &outcome);
+            codec::put_outcome(&mut out, id, &outcome, began.elapsed());
         }
         // A failed write: the service is gone, and the next read says so.
         let _ = inbox.answer(&out, || thread.shared.handles.len() as u64);

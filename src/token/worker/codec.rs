@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKeys, subkey::SubkeyBytes};
 use zeroize::Zeroizing;
 
-use super::frame::{Frame, Malformed, put};
+use super::frame::{self, Frame, Malformed, put};
 use crate::{
     model::{Blob, TokenAttributes},
     token::{
@@ -106,7 +106,15 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
     Ok(call)
 }
 
-pub fn put_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome) {
+/// `took`: the time of the call in the token; it ends the body.
+pub fn put_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome, took: Duration) {
+    let at = out.len();
+    put_bare_outcome(out, id, outcome);
+    let nanos = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
+    frame::extend(out, at, &nanos.to_be_bytes());
+}
+
+fn put_bare_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome) {
     match outcome {
         Ok(answer) => put_answer(out, id, answer),
         Err(TokenError::Overloaded { retry_after }) => put(out, id, kind::OVERLOADED, |out| {
@@ -121,8 +129,11 @@ pub fn put_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome) {
     }
 }
 
-pub fn outcome(frame: Frame<'_>) -> Result<Outcome, Malformed> {
-    let mut body = Body(frame.body);
+/// What became of a call, and how long it took in the token.
+pub fn outcome(frame: Frame<'_>) -> Result<(Outcome, Duration), Malformed> {
+    let (body, nanos) = frame.body.split_last_chunk().ok_or(Malformed)?;
+    let took = Duration::from_nanos(u32::from_be_bytes(*nanos).into());
+    let mut body = Body(body);
     let outcome = match frame.kind {
         kind::KEYS => Ok(Answer::EnvelopeKeys(body.message_keys()?)),
         kind::MADE => Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
@@ -151,7 +162,7 @@ pub fn outcome(frame: Frame<'_>) -> Result<Outcome, Malformed> {
         _ => return Err(Malformed),
     };
     body.end()?;
-    Ok(outcome)
+    Ok((outcome, took))
 }
 
 fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
@@ -410,12 +421,13 @@ mod tests {
 
         let mut sent = Vec::new();
         for (id, outcome) in outcomes().iter().enumerate() {
-            put_outcome(&mut sent, id as u64, outcome);
+            put_outcome(&mut sent, id as u64, outcome, Duration::from_nanos(id as u64 + 7));
         }
         let (mut frames, mut again) = (frames_of(&sent), Vec::new());
         while let Some(frame) = frames.next().unwrap() {
             let id = frame.id;
-            put_outcome(&mut again, id, &outcome(frame).unwrap());
+            let (outcome, took) = outcome(frame).unwrap();
+            put_outcome(&mut again, id, &outcome, took);
         }
         assert_eq!(sent, again);
     }

@@ -33,6 +33,12 @@ pub fn put(out: &mut Vec<u8>, id: u64, kind: u8, write: impl FnOnce(&mut Vec<u8>
     out.extend_from_slice(&id.to_be_bytes());
     out.push(kind);
     write(out);
+    extend(out, at, &[]);
+}
+
+/// Appends to the body of the frame that begins at `at` and ends with `out`.
+pub fn extend(out: &mut Vec<u8>, at: usize, more: &[u8]) {
+    out.extend_from_slice(more);
     let length = u32::try_from(out.len() - at - 4).expect("bodies are far below 4 GiB");
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }

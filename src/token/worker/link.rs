@@ -19,7 +19,10 @@ use super::{
     start::{self, News, Ready, Trouble},
     ticket::Ticket,
 };
-use crate::token::{queue::Waiting as _, thread_host::lock};
+use crate::token::{
+    queue::{Kind, Waiting as _},
+    thread_host::lock,
+};
 
 pub struct Link {
     /// Names the worker in records.
@@ -44,6 +47,13 @@ struct State {
     out: Vec<u8>,
     sent: usize,
     open: bool,
+}
+
+/// A call that was answered, and its time in the token.
+pub struct Done {
+    pub kind: Kind,
+    pub items: usize,
+    pub took: Duration,
 }
 
 /// How a worker ended.
@@ -115,10 +125,10 @@ impl Link {
         state.sent = 0;
     }
 
-    /// Reads answers until the worker ends. `took`: told the time of each call; `more`: called after each piece that was read.
-    pub async fn read(&self, mut frames: Frames, took: impl Fn(Duration), more: impl Fn()) -> Death {
+    /// Reads answers until the worker ends. `done`: told of each call; `more`: called after each piece that was read.
+    pub async fn read(&self, mut frames: Frames, done: impl Fn(Done), more: impl Fn()) -> Death {
         loop {
-            match self.answer_all(&mut frames, &took) {
+            match self.answer_all(&mut frames, &done) {
                 Ok(None) => {}
                 Ok(Some(trouble)) => return Death::Fault(trouble),
                 Err(malformed) => return Death::Broken(malformed.into()),
@@ -140,10 +150,10 @@ impl Link {
     }
 
     /// Answers what has come; `Some` if the worker said that its token failed.
-    fn answer_all(&self, frames: &mut Frames, took: &impl Fn(Duration)) -> Result<Option<Trouble>, Malformed> {
+    fn answer_all(&self, frames: &mut Frames, done: &impl Fn(Done)) -> Result<Option<Trouble>, Malformed> {
         while let Some(frame) = frames.next()? {
             match start::news(frame)? {
-                None => took(self.answer(frame)?),
+                None => done(self.answer(frame)?),
                 Some(News::Handles(count)) => self.handles.store(count, Ordering::Relaxed),
                 Some(News::Fault(trouble) | News::Failed(trouble)) => return Ok(Some(trouble)),
                 Some(News::Ready(_)) => return Err(Malformed),
@@ -152,17 +162,17 @@ impl Link {
         Ok(None)
     }
 
-    /// Returns how long the worker took.
-    fn answer(&self, frame: Frame<'_>) -> Result<Duration, Malformed> {
-        let outcome = codec::outcome(frame)?;
-        let (ticket, sent) = {
+    fn answer(&self, frame: Frame<'_>) -> Result<Done, Malformed> {
+        let (outcome, took) = codec::outcome(frame)?;
+        let (ticket, _) = {
             let mut state = lock(&self.state);
             let known = state.under_way.remove(&frame.id).ok_or(Malformed)?;
             state.items -= known.0.items();
             known
         };
+        let (kind, items) = (ticket.kind(), ticket.items());
         ticket.answer(outcome);
-        Ok(sent.elapsed())
+        Ok(Done { kind, items, took })
     }
 
     /// Takes no more, and gives back what was under way.

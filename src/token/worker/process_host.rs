@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use super::{
-    link::Link,
+    link::{Done, Link},
     start::{Ready, Trouble},
     supervisor::{Plan, Supervisor},
-    ticket::Ticket,
+    ticket::{self, Ticket},
 };
 use crate::token::{
     Latch, OpenError, TokenConfig, TokenError,
@@ -77,7 +77,7 @@ impl ProcessHost {
         tombstones: &Path,
         runtime: &Handle,
     ) -> Result<Self, OpenError> {
-        let queue = Queue::new(config.queue_items, config.threads());
+        let queue = Queue::new(config.queue_items, config.threads(), config.weights.clone());
         let call_deadline = Duration::from_millis(config.call_deadline_ms);
         let plan = Plan::new(program, config, data_directory, tombstones)?;
         let started = runtime.block_on(plan.start())?;
@@ -120,14 +120,8 @@ impl Host for ProcessHost {
         }
         let deadline = job.deadline;
         let tickets = work::split(job).into_iter().map(Ticket::new).collect();
-        match shared.queue.push(tickets, deadline) {
-            Ok(()) => shared.pump(),
-            Err((refused, error)) => {
-                for ticket in refused {
-                    ticket.answer(Err(error.clone()));
-                }
-            }
-        }
+        ticket::answer_refused(shared.queue.push(tickets, deadline));
+        shared.pump();
     }
 
     fn status(&self) -> HostStatus {
@@ -206,16 +200,18 @@ impl Shared {
         });
     }
 
+    /// Takes note of what a call cost.
+    pub fn learn(&self, done: &Done) {
+        self.meters.token_time.record(done.took.as_secs_f64());
+        self.queue.costs.learn(done.kind, done.items, done.took, Instant::now());
+    }
+
     /// Tries again what was under way in a worker that died, where it may be.
     pub fn resend(&self, tickets: Vec<Ticket>) {
         let now = Instant::now();
         for ticket in tickets.into_iter().filter_map(|ticket| ticket.bereaved(now)) {
             let deadline = ticket.deadline();
-            if let Err((refused, error)) = self.queue.push(vec![ticket], deadline) {
-                for ticket in refused {
-                    ticket.answer(Err(error.clone()));
-                }
-            }
+            ticket::answer_refused(self.queue.push(vec![ticket], deadline));
         }
         self.pump();
     }

@@ -240,13 +240,7 @@ impl Supervisor {
         tracing::info!(serial = link.ready.serial, worker = link.epoch, "worker ready");
         let (shared, reader, tell_end) = (Arc::clone(&self.shared), Arc::clone(&link), self.tell_end.clone());
         tokio::spawn(async move {
-            let death = reader
-                .read(
-                    frames,
-                    |time| shared.meters.token_time.record(time.as_secs_f64()),
-                    || shared.pump(),
-                )
-                .await;
+            let death = reader.read(frames, |done| shared.learn(&done), || shared.pump()).await;
             see_out(child, &death).await;
             // The next worker first: what is handed back goes to it.
             let _ = tell_end.send((reader.epoch, death));
@@ -369,7 +363,7 @@ impl Supervisor {
             let (reply, _answer) = oneshot::channel();
             let job = Job {
                 call: Call::Probe,
-                lane: Lane(0),
+                lane: Lane::OWN,
                 deadline: Instant::now() + PROBE_EVERY,
                 reply,
             };

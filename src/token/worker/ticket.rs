@@ -3,7 +3,11 @@
 use std::time::Instant;
 
 use super::codec::{self, Outcome};
-use crate::token::{Answer, Call, Lane, TokenError, queue::Waiting, work::Work};
+use crate::token::{
+    Answer, Call, Lane, TokenError, meters,
+    queue::{Kind, Refused, Waiting},
+    work::Work,
+};
 
 /// A worker that dies under a call may have died of it: after the second one the call is not tried again.
 const MAX_DEATHS: u8 = 2;
@@ -13,9 +17,23 @@ pub struct Ticket {
     deaths: u8,
 }
 
+/// Answers tickets that the queue does not keep.
+pub fn answer_refused(refused: Option<Refused<Ticket>>) {
+    if let Some(Refused { work, error }) = refused {
+        meters::shed(work.len());
+        for ticket in work {
+            ticket.answer(Err(error.clone()));
+        }
+    }
+}
+
 impl Waiting for Ticket {
-    fn lane(&self) -> Lane {
+    fn lane(&self) -> &Lane {
         self.work.lane()
+    }
+
+    fn kind(&self) -> Kind {
+        self.work.kind()
     }
 
     fn items(&self) -> usize {
