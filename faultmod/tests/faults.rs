@@ -8,7 +8,7 @@ mod support;
 
 use keyreeve_faultmod::{Calls, Class, Controller, Fault, Function, Functions, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::presets::{self, Life};
-use keyreeve_pkcs11::{Access, Class as Recovery, Mechanism, ObjectClass, Selector, Session, Template};
+use keyreeve_pkcs11::{Access, Class as Recovery, Mechanism, ObjectClass, Selector, Session, Template, Vendor};
 use std::time::{Duration, Instant};
 use steer::{Signer, controller, until};
 use support::{TestModule, open};
@@ -68,7 +68,7 @@ fn return_before(test: &TestModule) {
         (error.function.name(), error.code.0),
         ("C_SignInit", ReturnCode::DEVICE_ERROR.0)
     );
-    assert_eq!(error.class(), Recovery::Token);
+    assert_eq!(error.class(Vendor::Other), Recovery::Token);
     signer
         .sign()
         .expect("no operation was begun, so the session is fit for another");
@@ -173,7 +173,10 @@ fn logout(test: &TestModule) {
         .set(only(Function::C_SignInit, Fault::Logout { when: When::Before }))
         .unwrap();
     let error = signer.sign().unwrap_err();
-    assert!(matches!(error.class(), Recovery::Login | Recovery::Handle), "{error}");
+    assert!(
+        matches!(error.class(Vendor::Other), Recovery::Login | Recovery::Handle),
+        "{error}"
+    );
     assert!(!other.info().unwrap().logged_in, "login counts per process");
 }
 

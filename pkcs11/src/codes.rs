@@ -1,4 +1,6 @@
 //! The return codes of PKCS#11 3.2 by name. Generated once from the standard's header; a table, nothing else.
+//!
+//! Twice: as numbers, which a module answers, and as an enum, over which `rv.rs` matches so that no code is forgotten.
 
 use std::fmt;
 
@@ -8,15 +10,30 @@ pub struct ReturnCode(pub u64);
 
 macro_rules! return_codes {
     ($($name:ident = $value:literal),* $(,)?) => {
+        /// The codes that the standard names, for an exhaustive match.
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[derive(Clone, Copy)]
+        pub(crate) enum Named { $($name),* }
+
         impl ReturnCode {
             $(pub const $name: ReturnCode = ReturnCode($value);)*
 
-            /// The standard's name, `None` for a vendor's own code.
-            pub fn name(self) -> Option<&'static str> {
+            /// Every code of the standard, CKR_OK included.
+            pub const NAMED: &[ReturnCode] = &[$(ReturnCode($value)),*];
+
+            /// `None` for a vendor's own code.
+            pub(crate) fn named(self) -> Option<Named> {
                 match self.0 {
-                    $($value => Some(concat!("CKR_", stringify!($name))),)*
+                    $($value => Some(Named::$name),)*
                     _ => None,
                 }
+            }
+
+            /// The standard's name, `None` for a vendor's own code.
+            pub fn name(self) -> Option<&'static str> {
+                self.named().map(|named| match named {
+                    $(Named::$name => concat!("CKR_", stringify!($name)),)*
+                })
             }
         }
     };

@@ -11,12 +11,13 @@
 //! | `provision.rs` | make a token and its PIN: throwaway tokens of `dev` and tests |
 //! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
 //! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
-//! | `rv.rs`, `codes.rs` | failed calls and their recovery class |
+//! | `rv.rs`, `codes.rs`, `class.rs` | failed calls, and the recovery class of each code |
 //! | `mechanism.rs`, `pin.rs`, `exit.rs` | mechanism numbers, the PIN in memory, the quick exit |
 //! | `spki.rs`, `rsa.rs`, `der.rs` | public keys of AUDIT and TRANSPORT as SPKI |
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+mod class;
 mod codes;
 mod der;
 mod exit;
@@ -35,6 +36,7 @@ mod template;
 mod token;
 mod wrapping;
 
+pub use class::{Class, Vendor};
 pub use codes::ReturnCode;
 pub use der::ecdsa_asn1;
 pub use exit::exit_now;
@@ -42,7 +44,7 @@ pub use mechanism::Mechanism;
 pub use module::{Module, ModuleError};
 pub use pin::Pin;
 pub use rsa::RsaPublicKey;
-pub use rv::{CallError, Class, Function};
+pub use rv::{CallError, Function};
 pub use session::{Access, ObjectHandle, Session, SessionInfo};
 pub use spki::spki;
 pub use template::{Attribute, KeyType, ObjectClass, Template};

@@ -213,17 +213,14 @@ fn from_cryptoki(error: cryptoki::error::Error, function: Function) -> CallError
 
 /// `cryptoki` keeps the number of a return code to itself; its variants are the standard's names in camel case.
 fn by_cryptoki_name(name: &str) -> ReturnCode {
-    match name {
-        "CryptokiAlreadyInitialized" => ReturnCode::CRYPTOKI_ALREADY_INITIALIZED,
-        "CryptokiNotInitialized" => ReturnCode::CRYPTOKI_NOT_INITIALIZED,
-        "ArgumentsBad" => ReturnCode::ARGUMENTS_BAD,
-        "CantLock" => ReturnCode::CANT_LOCK,
-        "NeedToCreateThreads" => ReturnCode::NEED_TO_CREATE_THREADS,
-        "HostMemory" => ReturnCode::HOST_MEMORY,
-        "FunctionFailed" => ReturnCode::FUNCTION_FAILED,
-        "DeviceError" => ReturnCode::DEVICE_ERROR,
-        _ => ReturnCode::GENERAL_ERROR,
-    }
+    let spelled = |code: &&ReturnCode| {
+        let standard = code.name().unwrap_or_default().replace('_', "");
+        standard
+            .strip_prefix("CKR")
+            .is_some_and(|standard| standard.eq_ignore_ascii_case(name))
+    };
+    let known = ReturnCode::NAMED.iter().find(spelled);
+    known.copied().unwrap_or(ReturnCode::GENERAL_ERROR)
 }
 
 fn present(tokens: &[TokenInfo]) -> String {
@@ -236,5 +233,26 @@ fn present(tokens: &[TokenInfo]) -> String {
         "no initialised token".to_owned()
     } else {
         names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki::error::RvError;
+
+    #[test]
+    fn a_code_is_known_by_the_name_that_cryptoki_gives_it() {
+        for (variant, code) in [
+            (
+                RvError::CryptokiAlreadyInitialized,
+                ReturnCode::CRYPTOKI_ALREADY_INITIALIZED,
+            ),
+            (RvError::FipsSelfTestFailed, ReturnCode::FIPS_SELF_TEST_FAILED),
+            (RvError::TokenNotPresent, ReturnCode::TOKEN_NOT_PRESENT),
+            (RvError::VendorDefined(0x8000_0042), ReturnCode::GENERAL_ERROR),
+        ] {
+            assert_eq!(by_cryptoki_name(&format!("{variant:?}")), code);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a token says about itself, and how configuration names one.
 
+use crate::class::Vendor;
 use cryptoki_sys::CK_TOKEN_INFO;
 use std::fmt;
 
@@ -52,6 +53,15 @@ pub struct TokenInfo {
 }
 
 impl TokenInfo {
+    /// Whose return codes this token answers with.
+    pub fn vendor(&self) -> Vendor {
+        if self.manufacturer.starts_with("Mozilla") {
+            Vendor::Nss
+        } else {
+            Vendor::Other
+        }
+    }
+
     pub(crate) fn from_raw(slot: u64, info: &CK_TOKEN_INFO) -> TokenInfo {
         let flag = |bit| info.flags & bit != 0;
         TokenInfo {

@@ -163,7 +163,7 @@ fn log_in(
     let outcome = session.and_then(|session| session.login(&read.pin).map(|()| session));
     drop(read.pin);
     match outcome {
-        Err(code) if code.class() == Class::Pin => {
+        Err(code) if code.class(info.vendor()) == Class::Pin => {
             let reason = format!("the token refused the PIN: {code}");
             latch.set(Class::Pin, &reason, Some(attempt)).map_err(latch_error)?;
             Err(OpenError::WrongPin {

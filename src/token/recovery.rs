@@ -57,7 +57,7 @@ impl SessionThread {
 
     /// `Ok`: try once more. `Err`: the answer.
     fn cure(&mut self, error: CallError) -> Result<(), TokenError> {
-        let class = error.class();
+        let class = error.class(self.shared.info.vendor());
         Meters::failed(class);
         tracing::warn!(serial = %self.shared.serial, class = class.name(), %error, "token call failed");
         match class {
@@ -106,8 +106,10 @@ impl SessionThread {
         match fault {
             Fault::Answer(error) => error,
             Fault::WrongAnswer(why) => self.wrong_answer(&why),
-            Fault::Call(error) => match error.class() {
-                Class::Token | Class::Library | Class::Pin => self.shared.fail(error.class(), &error.to_string()),
+            Fault::Call(error) => match error.class(self.shared.info.vendor()) {
+                Class::Token | Class::Library | Class::Pin => self
+                    .shared
+                    .fail(error.class(self.shared.info.vendor()), &error.to_string()),
                 _ => TokenError::Unavailable(format!("failed twice: {error}").into()),
             },
         }
@@ -134,7 +136,7 @@ impl SessionThread {
                 self.session = session; // the old one is closed as it is dropped
                 Ok(())
             }
-            Err(error) if error.class() == Class::Capacity => Err(TokenError::Overloaded {
+            Err(error) if error.class(self.shared.info.vendor()) == Class::Capacity => Err(TokenError::Overloaded {
                 retry_after: std::time::Duration::from_millis(250),
             }),
             Err(error) => Err(self.shared.fail(Class::Token, &error.to_string())),
@@ -183,7 +185,7 @@ impl SessionThread {
             .map_err(|error| shared.fail(Class::Token, &error.to_string()))?;
         session
             .login(&read.pin)
-            .map_err(|error| shared.fail(error.class(), &error.to_string()))?;
+            .map_err(|error| shared.fail(error.class(self.shared.info.vendor()), &error.to_string()))?;
         Ok(session)
     }
 }

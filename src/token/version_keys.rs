@@ -55,7 +55,7 @@ impl SessionThread {
                     &presets::version_key_in_use(),
                 )
             })
-            .map_err(|error| match error.class() {
+            .map_err(|error| match error.class(self.shared.info.vendor()) {
                 Class::Caller => Fault::WrongAnswer(format!("a wrapped key with a good tag does not unwrap: {error}")),
                 _ => Fault::Call(error),
             })?;
