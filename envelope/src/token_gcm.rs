@@ -2,7 +2,7 @@
 //!
 //! Body: `iv[12] || ciphertext[n] || tag[16]`, so an envelope is 60 bytes longer than its plaintext of at most 8,192.
 //! Associated data: `header || SHA-256(context)`. The suite does not commit to its key: not for places where one
-//! ciphertext must never open under two keys. Layout only; the token seals and opens.
+//! ciphertext must never open under two keys. Layout only: the token seals and opens, and makes the iv.
 //! Source: SP 800-38D; `docs/formats.md`, suite 0001.
 
 use crate::DecryptFailed;
@@ -15,6 +15,24 @@ pub fn associated_data(header: &[u8; 32], ec_hash: &[u8; 32]) -> [u8; 64] {
     aad[..32].copy_from_slice(header);
     aad[32..].copy_from_slice(ec_hash);
     aad
+}
+
+/// A whole envelope around what the token writes. `seal` is given the associated data, and fills the iv and the ciphertext with its tag
+/// (16 bytes more than the plaintext). `header`: of suite 0001, made with the length of the plaintext. Errors: those of `seal`.
+pub fn seal_with<E>(
+    header: &Header,
+    ec_hash: &[u8; 32],
+    seal: impl FnOnce(&[u8; 64], &mut [u8; 12], &mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u8>, E> {
+    debug_assert_eq!(header.suite(), Suite::TokenGcm);
+    let header_bytes = header.encode();
+    let mut envelope = vec![0; header.envelope_len()];
+    envelope[..HEADER_LEN].copy_from_slice(&header_bytes);
+    let (iv, sealed) = envelope[HEADER_LEN..]
+        .split_first_chunk_mut()
+        .expect("a body is longer than its iv");
+    seal(&associated_data(&header_bytes, ec_hash), iv, sealed)?;
+    Ok(envelope)
 }
 
 /// A whole envelope of suite 0001, taken apart and not yet believed.
@@ -81,6 +99,37 @@ mod tests {
     use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use proptest::prelude::*;
 
+    fn key(bytes: &[u8]) -> LessSafeKey {
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).unwrap())
+    }
+
+    /// What the token does.
+    fn seal(key: &LessSafeKey, header: &Header, ec_hash: &[u8; 32], iv: [u8; 12], plaintext: &[u8]) -> Vec<u8> {
+        seal_with(header, ec_hash, |aad, iv_place, out| {
+            *iv_place = iv;
+            let mut sealed = plaintext.to_vec();
+            key.seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::from(*aad), &mut sealed)?;
+            out.copy_from_slice(&sealed);
+            Ok::<_, aws_lc_rs::error::Unspecified>(())
+        })
+        .unwrap()
+    }
+
+    /// What service and token do: parse, compare the key, open.
+    fn open(key: &LessSafeKey, of: &Header, envelope: &[u8], ec_hash: &[u8; 32]) -> Result<Vec<u8>, DecryptFailed> {
+        let envelope = Envelope::parse(envelope)?;
+        let named = |header: &Header| (header.key_id(), header.key_version(), header.is_data_key());
+        if named(envelope.header()) != named(of) {
+            return Err(DecryptFailed);
+        }
+        let (nonce, mut body) = (
+            Nonce::assume_unique_for_key(*envelope.iv()),
+            envelope.ciphertext_and_tag().to_vec(),
+        );
+        let opened = key.open_in_place(nonce, Aad::from(envelope.associated_data(ec_hash)), &mut body);
+        opened.map(|plaintext| plaintext.to_vec()).map_err(|_| DecryptFailed)
+    }
+
     #[test]
     fn the_published_envelope_comes_out_byte_for_byte() {
         let vector = section("envelope_token_gcm");
@@ -89,14 +138,7 @@ mod tests {
         let version = KeyVersion::new(vector["key_version"].as_u64().unwrap() as u32).unwrap();
         let header = Header::new(Suite::TokenGcm, key_id, version, false, plaintext.len()).unwrap();
         let ec_hash = array(&section("encryption_context")["sha256"]);
-
-        // What the token does.
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes(&vector["key"])).unwrap());
-        let aad = associated_data(&header.encode(), &ec_hash);
-        let mut body = plaintext.clone();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::from(aad), &mut body)
-            .unwrap();
-        let envelope = [&header.encode()[..], &iv, &body].concat();
+        let envelope = seal(&key(&bytes(&vector["key"])), &header, &ec_hash, iv, &plaintext);
 
         assert_eq!(envelope, bytes(&vector["envelope"]));
         assert_eq!(envelope.len() as u64, vector["length"].as_u64().unwrap());
@@ -104,9 +146,28 @@ mod tests {
 
         let parsed = Envelope::parse(&envelope).unwrap();
         assert_eq!((parsed.header(), parsed.iv()), (&header, &iv));
-        assert_eq!(parsed.ciphertext_and_tag(), body);
-        assert_eq!(parsed.associated_data(&ec_hash), aad);
-        assert_eq!(parsed.audit_link(), body[14..]);
+        assert_eq!(
+            parsed.associated_data(&ec_hash),
+            associated_data(&header.encode(), &ec_hash)
+        );
+        assert_eq!(parsed.audit_link(), envelope[58..]);
+    }
+
+    #[test]
+    fn every_single_bit_flip_and_another_context_fail_with_the_one_error() {
+        let (key, ec_hash) = (key(&[1; 32]), [9; 32]);
+        for data_key in [false, true] {
+            let id = KeyId::from_bytes([3; 16]);
+            let header = Header::new(Suite::TokenGcm, id, KeyVersion::FIRST, data_key, 5).unwrap();
+            let envelope = seal(&key, &header, &ec_hash, [7; 12], b"hello");
+            assert_eq!(open(&key, &header, &envelope, &ec_hash).unwrap(), b"hello");
+            assert!(open(&key, &header, &envelope, &[8; 32]).is_err());
+            for bit in 0..envelope.len() * 8 {
+                let mut flipped = envelope.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(open(&key, &header, &flipped, &ec_hash), Err(DecryptFailed), "bit {bit}");
+            }
+        }
     }
 
     #[test]

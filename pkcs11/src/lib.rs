@@ -9,7 +9,7 @@
 //! | `module.rs` | load, initialise, list and select tokens, finalise |
 //! | `token.rs` | what a token says of itself; how one is named |
 //! | `provision.rs` | make a token and its PIN: throwaway tokens of `dev` and tests |
-//! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs` |
+//! | `session.rs` | open, login, random; calls on objects in `objects.rs`, `wrapping.rs`, `signing.rs`, `gcm.rs` |
 //! | `template.rs`, `presets.rs` | attribute templates, and the complete ones of Keyreeve's keys |
 //! | `rv.rs`, `codes.rs`, `class.rs` | failed calls, and the recovery class of each code |
 //! | `mechanism.rs`, `pin.rs`, `exit.rs` | mechanism numbers, the PIN in memory, the quick exit |
@@ -21,6 +21,7 @@ mod class;
 mod codes;
 mod der;
 mod exit;
+mod gcm;
 mod mechanism;
 mod module;
 mod objects;

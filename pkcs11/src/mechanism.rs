@@ -1,4 +1,4 @@
-//! Mechanism numbers that Keyreeve uses, by the standard's names. Mechanisms with parameters are not needed yet.
+//! Mechanism numbers that Keyreeve uses, by the standard's names. Parameters: `gcm.rs`.
 
 use std::fmt;
 
@@ -83,6 +83,7 @@ mod tests {
             Mechanism::GENERIC_SECRET_KEY_GEN.0,
             cryptoki_sys::CKM_GENERIC_SECRET_KEY_GEN
         );
+        assert_eq!(Mechanism::AES_GCM.0, cryptoki_sys::CKM_AES_GCM);
         assert_eq!(Mechanism::AES_KEY_GEN.0, cryptoki_sys::CKM_AES_KEY_GEN);
     }
 }

@@ -8,7 +8,7 @@ use crate::mechanism::Mechanism;
 use crate::rv::{CallError, Function};
 use crate::token::{Selector, TokenInfo};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki_sys::{CK_FUNCTION_LIST, CK_SLOT_ID, CK_TOKEN_INFO};
+use cryptoki_sys::{CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_SLOT_ID, CK_TOKEN_INFO, CK_VERSION};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +36,8 @@ pub struct Module {
     path: PathBuf,
     cryptoki: Pkcs11,
     pub(crate) functions: CK_FUNCTION_LIST,
+    /// The table of PKCS#11 3.0, which has the message calls; `None` for a 2.40 module.
+    pub(crate) functions_3_0: Option<CK_FUNCTION_LIST_3_0>,
     pub(crate) open_sessions: AtomicUsize,
     // Never unloaded: modules register exit handlers and start threads whose code would vanish under them.
     _library: ManuallyDrop<cryptoki_sys::Pkcs11>,
@@ -60,6 +62,7 @@ impl Module {
         // the line above, so this only takes a second reference to it.
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(|error| load(error.to_string()))?;
         let functions = function_list(&library).map_err(load)?;
+        let functions_3_0 = function_list_3_0(&library);
         cryptoki
             .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
             .map_err(|error| from_cryptoki(error, Function::C_Initialize))?;
@@ -67,6 +70,7 @@ impl Module {
             path: path.to_owned(),
             cryptoki,
             functions,
+            functions_3_0,
             open_sessions: AtomicUsize::new(0),
             _library: ManuallyDrop::new(library),
         })
@@ -201,6 +205,28 @@ fn function_list(library: &cryptoki_sys::Pkcs11) -> Result<CK_FUNCTION_LIST, Str
     }
     // SAFETY: on success the list points to the library's static table of at least the 2.40 functions; it is copied.
     Ok(unsafe { *list })
+}
+
+/// The table of interface "PKCS 11" 3.0. A module that does not show it has no message calls, and that is no error.
+fn function_list_3_0(library: &cryptoki_sys::Pkcs11) -> Option<CK_FUNCTION_LIST_3_0> {
+    let lookup = library.C_GetInterface.as_ref().ok()?;
+    let mut name = *b"PKCS 11\0";
+    let mut version = CK_VERSION { major: 3, minor: 0 };
+    let mut interface = std::ptr::null_mut();
+    // SAFETY: the symbol has this signature in every library of PKCS#11 3.0; name (terminated), version and out-parameter are live.
+    let rv = unsafe { lookup(name.as_mut_ptr(), &mut version, &mut interface, 0) };
+    if rv != cryptoki_sys::CKR_OK || interface.is_null() {
+        return None;
+    }
+    // SAFETY: on success the interface is the library's static structure.
+    let list = unsafe { (*interface).pFunctionList };
+    if list.is_null() {
+        return None;
+    }
+    // SAFETY: every table begins with its version.
+    let found = unsafe { *list.cast::<CK_VERSION>() };
+    // SAFETY: a table of version 3 is at least that of 3.0 long; it is copied.
+    (found.major == 3).then(|| unsafe { *list.cast::<CK_FUNCTION_LIST_3_0>() })
 }
 
 fn from_cryptoki(error: cryptoki::error::Error, function: Function) -> CallError {

@@ -78,6 +78,21 @@ pub fn version_key_in_use() -> Template {
     sealed(KeyType::GenericSecret, Life::Session, &[Attribute::SIGN]).allowed_mechanisms(&[Mechanism::SHA512_HMAC])
 }
 
+/// A version key of type 2 (AES-256, suite 0001) while it may still be wrapped.
+pub fn gcm_key_at_birth() -> Template {
+    gcm_key_in_use().flag(Attribute::EXTRACTABLE, true).value_len(32)
+}
+
+/// A version key of type 2 as it is unwrapped and used. SIGN is for its key check value alone, an AES-CMAC.
+pub fn gcm_key_in_use() -> Template {
+    sealed(
+        KeyType::Aes,
+        Life::Session,
+        &[Attribute::ENCRYPT, Attribute::DECRYPT, Attribute::SIGN],
+    )
+    .allowed_mechanisms(&[Mechanism::AES_GCM, Mechanism::AES_CMAC])
+}
+
 /// The signing curve of an AUDIT pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {

@@ -42,6 +42,7 @@ functions! {
     C_FindObjectsInit, C_FindObjects, C_FindObjectsFinal,
     C_EncryptInit, C_Encrypt, C_DecryptInit, C_Decrypt, C_SignInit, C_Sign, C_VerifyInit, C_Verify,
     C_GenerateKey, C_GenerateKeyPair, C_WrapKey, C_UnwrapKey, C_GenerateRandom,
+    C_MessageEncryptInit, C_EncryptMessage, C_MessageEncryptFinal,
 }
 
 impl fmt::Display for Function {

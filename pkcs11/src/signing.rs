@@ -11,8 +11,9 @@ use crate::session::{ObjectHandle, Session};
 use cryptoki_sys::{CK_BYTE, CK_MECHANISM, CK_RV, CK_SESSION_HANDLE, CK_ULONG};
 use zeroize::Zeroizing;
 
-type Init = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-type Final = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> CK_RV;
+pub(crate) type Init = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
+pub(crate) type Final =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> CK_RV;
 
 impl Session {
     /// HMAC-SHA-512 of `data`: the hot path. C_SignInit and C_Sign, no allocation.
@@ -112,7 +113,13 @@ impl Session {
         check(function, unsafe { init(self.handle, &mut mechanism, key.0) })
     }
 
-    fn finish(&self, function: Function, call: Final, data: &[u8], out: &mut [u8]) -> Result<usize, CallError> {
+    pub(crate) fn finish(
+        &self,
+        function: Function,
+        call: Final,
+        data: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, CallError> {
         let mut len = out.len() as CK_ULONG;
         // SAFETY: `data` is only read (the C signature lacks `const`); `out` has room for `len` bytes.
         let rv = unsafe {

@@ -10,7 +10,7 @@ use keyreeve_pkcs11::{
     Access, Attribute, CallError, Class, Function, KeyType, Mechanism, Module, ModuleError, ObjectClass, ObjectHandle,
     ReturnCode, Selector, Session, Template, Vendor, spki,
 };
-use support::{PIN, TestModule, open, pin};
+use support::{Kind, PIN, TestModule, open, pin};
 
 contract! {
     directly and through faultmod:
@@ -25,6 +25,7 @@ contract! {
     the_kek_forces_what_it_unwraps => kek_forces;
     an_unwrapped_key_is_neither_readable_nor_wrappable => unwrapped_is_sealed;
     an_hmac_is_that_of_rfc_4231 => hmac_vector;
+    aes_gcm_seals_and_opens_and_refuses_every_flipped_bit => gcm;
     the_audit_pair_signs_and_has_an_spki => audit_pair;
     a_session_object_dies_with_its_session => session_object_life;
     a_find_returns_every_object_up_to_the_limit => find_pages;
@@ -227,6 +228,41 @@ fn hmac_vector(test: &TestModule) {
         .hmac_sha256(key, b"Test Using Larger Than Block-Size Key - Hash Key First")
         .unwrap();
     assert_eq!(short[..8], [0x60, 0xe4, 0x31, 0x59, 0x1e, 0xe0, 0xb6, 0x7f]);
+}
+
+fn gcm(test: &TestModule) {
+    let session = test.session();
+    let key = session
+        .generate_key(Mechanism::AES_KEY_GEN, &presets::gcm_key_in_use().value_len(32))
+        .unwrap();
+    let iv = [7; 12];
+    for length in [0, 1, 16, 8_192] {
+        let (plaintext, mut sealed) = (vec![5; length], vec![0; length + 16]);
+        session
+            .gcm_seal_into(key, &iv, b"aad", &plaintext, &mut sealed)
+            .unwrap();
+        assert_eq!(*session.gcm_open(key, &iv, b"aad", &sealed).unwrap(), plaintext);
+        let refused = |error: CallError| matches!(error.class(), Class::Caller | Class::Ambiguous);
+        assert!(refused(session.gcm_open(key, &iv, b"aae", &sealed).unwrap_err()));
+        for bit in 0..sealed.len().min(40) * 8 {
+            let mut flipped = sealed.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                refused(session.gcm_open(key, &iv, b"aad", &flipped).unwrap_err()),
+                "bit {bit}"
+            );
+        }
+    }
+    let (mut iv, mut sealed) = ([0; 12], [0; 21]);
+    let made = session.gcm_seal_with_token_iv(key, &mut iv, b"aad", b"hello", &mut sealed);
+    // SoftHSM is a module of PKCS#11 2.40, and so is faultmod.
+    if test.kind == Kind::Kryoptic && std::env::var_os("KEYREEVE_KRYOPTIC").is_some_and(|path| test.path == path) {
+        made.unwrap();
+        assert_ne!(iv, [0; 12]);
+        assert_eq!(**session.gcm_open(key, &iv, b"aad", &sealed).unwrap(), *b"hello");
+    } else {
+        assert_eq!(made.unwrap_err().code, ReturnCode::FUNCTION_NOT_SUPPORTED);
+    }
 }
 
 fn audit_pair(test: &TestModule) {

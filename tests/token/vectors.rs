@@ -3,6 +3,7 @@
 use keyreeve_envelope::{
     blob::{KeyType, WrappedKey, kcv_input},
     prf_commit::{MessageKeys, kdf_input},
+    token_gcm,
 };
 use keyreeve_pkcs11::{Attribute, Mechanism, ObjectClass, ObjectHandle, Session, Template, presets};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::{
 
 contract! {
     the_blob_vectors_unwrap_with_their_tags_and_check_values => blobs;
+    the_token_gcm_vector_seals_and_opens => token_gcm;
     the_kdf_vector_gives_its_message_key_and_commitment => kdf;
     the_group_checks_and_subkeys_come_out => group;
 }
@@ -51,16 +53,45 @@ fn blobs(test: &TestModule) {
     let unverified = WrappedKey::parse(&blob).unwrap();
     let tag = session.hmac_sha256(bind, &unverified.tag_input()).unwrap();
     let wrapped = unverified.verify(&tag).unwrap();
-    let template = presets::sealed(
-        keyreeve_pkcs11::KeyType::Aes,
-        presets::Life::Session,
-        &[Attribute::SIGN],
-    );
     let key = session
-        .unwrap(Mechanism::AES_KEY_WRAP, kek, wrapped.wrapped, &template)
+        .unwrap(
+            Mechanism::AES_KEY_WRAP,
+            kek,
+            wrapped.wrapped,
+            &presets::gcm_key_in_use(),
+        )
         .unwrap();
     let input = kcv_input(wrapped.key_id, wrapped.key_version, KeyType::Aes256);
     assert!(wrapped.kcv_is(&session.aes_cmac(key, &input).unwrap()));
+}
+
+/// Given iv and all: what the service never asks of a token, which makes the iv itself.
+fn token_gcm(test: &TestModule) {
+    let session = test.session();
+    let vector = &vectors()["envelope_token_gcm"];
+    let key = import(
+        &session,
+        keyreeve_pkcs11::KeyType::Aes,
+        &hex(&vector["key"]),
+        &[Attribute::ENCRYPT, Attribute::DECRYPT],
+    );
+    let ec_hash: [u8; 32] = hex(&vectors()["encryption_context"]["sha256"]).try_into().unwrap();
+    let published = hex(&vector["envelope"]);
+    let parsed = token_gcm::Envelope::parse(&published).unwrap();
+    let made = token_gcm::seal_with(parsed.header(), &ec_hash, |aad, iv, out| {
+        *iv = hex(&vector["iv"]).try_into().unwrap();
+        session.gcm_seal_into(key, iv, aad, &hex(&vector["plaintext"]), out)
+    });
+    assert_eq!(made.unwrap(), published);
+    let opened = session
+        .gcm_open(
+            key,
+            parsed.iv(),
+            &parsed.associated_data(&ec_hash),
+            parsed.ciphertext_and_tag(),
+        )
+        .unwrap();
+    assert_eq!(**opened, *b"attack at dawn");
 }
 
 fn kdf(test: &TestModule) {
