@@ -54,14 +54,6 @@ impl Client {
         };
         key.map(|key| key.expect("a key"))
     }
-
-    async fn rotate(&self, key: &str) -> Outcome<proto::Key> {
-        let request = proto::RotateKeyRequest {
-            name: key_name(key),
-            ..Default::default()
-        };
-        answer(self.keys().rotate_key(request).await).map(|answer| answer.key.expect("a key"))
-    }
 }
 
 async fn admin() -> Client {

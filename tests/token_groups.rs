@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use keyreeve_proto::v1 as proto;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{PATIENCE, Setup, TestServer};
+use support::{ADMIN, PATIENCE, Setup, TestServer, answer, team_name};
 use tonic::Code;
 
 const DEV: &str = "dev/shop/orders";
@@ -135,4 +135,52 @@ async fn the_loss_of_one_groups_token_leaves_the_others_served_and_it_comes_back
         client.decrypt(STAGING, &sealed, &[]).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn verify_asks_every_token_about_every_version_and_names_what_cannot_be_confirmed() {
+    let (mut server, _) = two_groups();
+    server.serve().await;
+    let client = server.admin().await;
+    client.create_key(DEV).await.unwrap();
+    client.rotate(DEV).await.unwrap();
+    client.create_key(STAGING).await.unwrap();
+    let verify = async |team: &str| {
+        let request = proto::VerifyKeysRequest {
+            parent: team_name(team),
+            ..Default::default()
+        };
+        answer(client.keys().verify_keys(request).await).unwrap()
+    };
+    let whole = verify("dev/shop").await;
+    assert_eq!((whole.versions, whole.faults.len()), (2, 0));
+    assert_eq!(verify("staging/shop").await.versions, 1);
+    let record = server
+        .records()
+        .into_iter()
+        .filter(|record| record.operation() == "VerifyKeys")
+        .next_back()
+        .unwrap();
+    assert_eq!((record.number("items"), record.number("failed")), (1, 0));
+    server.stop().await;
+
+    // The keys of `dev` are another group's now, whose token does not hold their KEK.
+    server.setup.groups[0].1 = vec!["prod"];
+    server.setup.groups[1].1 = vec!["staging", "dev"];
+    server.write_config();
+    server.serve().await;
+    let output = server.run_as(ADMIN, &["tokens", "verify", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["versions"], report["faults"].as_array().unwrap().len()),
+        (&3.into(), 2)
+    );
+    assert!(
+        report["faults"][0]["problem"]
+            .as_str()
+            .unwrap()
+            .contains("does not hold"),
+        "{report}"
+    );
 }

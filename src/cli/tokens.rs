@@ -1,4 +1,6 @@
-//! `tokens status` and `tokens unlatch`. What a token can and enforces is told by `doctor`, on its host.
+//! `tokens status`, `verify` and `unlatch`. What a token can and enforces is told by `doctor`, on its host.
+
+mod verify;
 
 use clap::Subcommand;
 use keyreeve_client::v1;
@@ -10,13 +12,28 @@ use super::{
     output::{self, Format},
     status::TokenView,
 };
-use crate::token::{Latch, Manifest};
+use crate::{
+    model::EnvironmentName,
+    token::{Latch, Manifest},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
     /// Shows the service's tokens and whether they serve
     #[command(after_help = "Example:\n  keyreeve tokens status\n\nExit code 1 if one does not serve.")]
     Status {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Has every token check every key it should hold, page by page, while the service works on
+    #[command(
+        after_help = "Example:\n  keyreeve tokens verify\n  keyreeve tokens verify --environment prod -o json\n\nExit code 1 if a token does \
+                      not confirm a version, or could not be asked."
+    )]
+    Verify {
+        /// Only this environment
+        #[arg(long)]
+        environment: Option<EnvironmentName>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -40,6 +57,10 @@ impl Tokens {
     pub async fn run(self, format: Format) -> Outcome {
         match self {
             Self::Status { connection } => status(format, connection).await,
+            Self::Verify {
+                environment,
+                connection,
+            } => verify::verify(format, environment, connection).await,
             Self::Unlatch { config, serial, yes } => unlatch(&config, serial, yes),
         }
     }

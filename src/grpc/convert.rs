@@ -12,7 +12,7 @@ use keyreeve_proto::v1 as proto;
 
 use crate::{
     Error,
-    keys::{Attestation, Changed, Listed},
+    keys::{Attestation, Changed, Checked, Listed},
     model::{Environment, Key, Team},
     operations::{Batch, DataKey, Me, Opened, RandomBytes, ReEncrypted, Sealed, Status},
     policy::Recorded,
@@ -62,6 +62,7 @@ converted! {
     Listed<Arc<Team>> => ListTeamsResponse by keys::teams,
     Listed<Arc<Key>> => ListKeysResponse by keys::keys,
     Attestation => AttestKeyResponse by keys::attestation,
+    Listed<Checked> => VerifyKeysResponse by keys::verified,
     Me => WhoAmIResponse by keys::me,
 }
 

@@ -217,6 +217,20 @@ impl key_service_server::KeyService for KeyService {
         Ok(Response::new(self.keys.attest_key(permit).await?.into()))
     }
 
+    async fn verify_keys(
+        &self,
+        request: Request<proto::VerifyKeysRequest>,
+    ) -> Result<Response<proto::VerifyKeysResponse>, Status> {
+        let (caller, request) = take_caller(request)?;
+        let name: TeamName = named("parent", &request.parent)?;
+        let list = ListRequest::new(request.page_size, request.page_token)?;
+        let permit = self
+            .gate
+            .permit::<action::VerifyKeys>(&caller, &name, Context::none())
+            .await?;
+        Ok(Response::new(self.keys.verify_keys(permit, list).await?.into()))
+    }
+
     async fn list_environments(
         &self,
         request: Request<proto::ListEnvironmentsRequest>,

@@ -15,6 +15,7 @@ mod rotate;
 mod team;
 mod text;
 mod transition;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use rotate::RotateKey;
 pub use team::CreateTeam;
 pub use text::{Labels, Owner, Reason};
 pub use transition::{ChangeState, Changed};
+pub use verify::{Checked, VersionFault};
 
 use crate::{
     Error, Result,

@@ -88,14 +88,20 @@ impl Keys {
         permit: Permit<action::ListKeys>,
         request: ListRequest,
     ) -> Result<Recorded<Listed<Arc<Key>>>> {
-        let result = async {
-            let of = permit.on();
-            let after: Option<KeyName> = self.after(&permit, of.name.as_str(), &request)?;
-            let page = self.directory.keys(of, after.as_ref(), request.size).await?;
-            Ok(self.listed(&permit, of.name.as_str(), page, |key| key.name.as_str()))
-        };
-        let result = result.await;
+        let result = self.keys_of(&permit, permit.on(), &request).await;
         permit.complete(result).await
+    }
+
+    /// One page of the keys of `team`.
+    pub(super) async fn keys_of<A: Action>(
+        &self,
+        permit: &Permit<A>,
+        team: &Team,
+        request: &ListRequest,
+    ) -> Result<Listed<Arc<Key>>> {
+        let after: Option<KeyName> = self.after(permit, team.name.as_str(), request)?;
+        let page = self.directory.keys(team, after.as_ref(), request.size).await?;
+        Ok(self.listed(permit, team.name.as_str(), page, |key| key.name.as_str()))
     }
 
     fn after<A: Action, N: FromStr<Err = InvalidName>>(
@@ -127,7 +133,7 @@ impl Keys {
     }
 }
 
-impl<T> Outcome for Listed<T> {
+impl<T> Outcome for Listed<Arc<T>> {
     fn describe(&self, draft: &mut Draft) {
         draft.items = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
     }

@@ -1,6 +1,6 @@
 //! Every action, in one table: the source of the permit types and of the Cedar schema.
 //!
-//! `uses`: may work a key in the token. `makes`: may make a version in the token. `changes`: may change the store;
+//! `uses`: may work a key in the token. `makes`: may make a version in the token. `checks`: may have versions checked there. `changes`: may change the store;
 //! its decisions are never cached.
 
 use std::sync::Arc;
@@ -23,6 +23,9 @@ pub trait UsesKey: Action<On = Arc<Key>> {}
 
 /// An action that makes a key version inside the token.
 pub trait MakesKey: Action {}
+
+/// An action that has the tokens check a team's keys, and works nothing with them.
+pub trait ChecksKeys: Action<On = Arc<Team>> {}
 
 /// An action that changes the store.
 pub trait Changes: Action {}
@@ -61,6 +64,7 @@ macro_rules! actions {
     (@on $on:ident) => { Arc<$on> };
     (@kind uses $name:ident) => { impl UsesKey for $name {} };
     (@kind makes $name:ident) => { impl MakesKey for $name {} };
+    (@kind checks $name:ident) => { impl ChecksKeys for $name {} };
     (@kind changes $name:ident) => { impl Changes for $name {} };
     (@changes) => { false };
     (@changes changes $($rest:ident)*) => { true };
@@ -122,6 +126,8 @@ actions! {
     EraseKey(Key) changes;
     /// See what the token reports of a key's versions; works each of them once.
     AttestKey(Key) uses;
+    /// Have every token of the group check the keys of a team, page by page.
+    VerifyKeys(Team) checks;
 
     /// See the state of the service.
     ReadStatus(System);

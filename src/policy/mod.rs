@@ -15,7 +15,7 @@ mod resource;
 mod schema;
 mod set;
 
-pub use action::{Action, Changes, MakesKey, UsesKey};
+pub use action::{Action, Changes, ChecksKeys, MakesKey, UsesKey};
 pub use context::Context;
 pub use gate::Gate;
 pub use permit::{Permit, Recorded, complete_pair};

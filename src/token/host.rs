@@ -40,6 +40,8 @@ pub enum Call {
     MakeEnvelopeKey { place: Place, created_ms: u64 },
     /// What the token reports of the unwrapped version now; recomputes its KCV.
     Attributes { blob: Arc<Blob>, place: Place },
+    /// Whether the token unwraps this version to the key it was: its KCV is recomputed. Leaves the handle cache as it is.
+    Check { blob: Arc<Blob>, place: Place },
     /// What the token reports of the KEK.
     MasterKeyAttributes,
     /// Random bytes of the token, at most 4,096.

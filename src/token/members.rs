@@ -88,10 +88,25 @@ impl Members {
         Some(self.run_where(|serial| serial != not, call, lane, deadline).await)
     }
 
-    /// Works `call` on every token that is open: what each must know. One outcome for each.
-    pub async fn run_on_all(&self, call: &Call, lane: Lane, deadline: Instant) -> Vec<Result<Worked, TokenError>> {
-        let open = self.0.iter().filter(|member| member.host.load().is_some());
-        join_all(open.map(|member| member.run(call.clone(), lane.clone(), deadline))).await
+    /// Works `call` on every token that is open: what each must know, or is asked about. Each with its serial number.
+    pub async fn run_on_all(
+        &self,
+        call: &Call,
+        lane: &Lane,
+        deadline: Instant,
+    ) -> Vec<(Arc<str>, Result<Answer, TokenError>)> {
+        let open = self.0.iter().filter(|seat| seat.host.load().is_some());
+        let asked = open.map(async |seat| {
+            let outcome = seat.run(call.clone(), lane.clone(), deadline).await;
+            (seat.name(), outcome.map(|worked| worked.answer))
+        });
+        join_all(asked).await
+    }
+
+    /// The tokens that are not open, each with the reason.
+    pub fn absent(&self) -> Vec<(Arc<str>, TokenError)> {
+        let absent = self.0.iter().filter(|seat| seat.host.load().is_none());
+        absent.map(|seat| (seat.name(), seat.unavailable())).collect()
     }
 
     /// Latches every token (E13): of several answers to one question one is wrong, and nobody can say whose.
@@ -185,6 +200,16 @@ impl Seat {
         lock(&self.absent).1 = why.into();
     }
 
+    /// The serial number once it is known; before, how the configuration chooses it.
+    fn name(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.absent).0)
+    }
+
+    fn unavailable(&self) -> TokenError {
+        let (name, why) = lock(&self.absent).clone();
+        TokenError::Unavailable(format!("token {name}: {why}").into())
+    }
+
     fn serves(&self) -> bool {
         self.host.load().as_ref().is_some_and(|opened| opened.host.serves())
     }
@@ -201,8 +226,7 @@ impl Seat {
 
     async fn run(&self, call: Call, lane: Lane, deadline: Instant) -> Result<Worked, TokenError> {
         let Some(opened) = self.host.load_full() else {
-            let (name, why) = lock(&self.absent).clone();
-            return Err(TokenError::Unavailable(format!("token {name}: {why}").into()));
+            return Err(self.unavailable());
         };
         let _counted = Counted::new(&self.under_way);
         let (reply, answer) = oneshot::channel();

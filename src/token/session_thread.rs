@@ -96,6 +96,9 @@ impl SessionThread {
             Call::Attributes { blob, place } => self
                 .recovering(|thread| thread.attributes(blob, *place))
                 .map(Answer::Attributes),
+            Call::Check { blob, place } => self
+                .recovering(|thread| thread.check(blob, *place))
+                .map(|()| Answer::Done),
             Call::MasterKeyAttributes => self
                 .recovering(|thread| {
                     let kek = thread.shared.roots().newest_held().kek;

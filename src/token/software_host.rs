@@ -157,6 +157,7 @@ impl SoftwareHost {
                 })))
             }
             Call::Attributes { blob, place } => self.unwrap_key(&blob, place).map(|_| Answer::Attributes(in_use())),
+            Call::Check { blob, place } => self.unwrap_key(&blob, place).map(|_| Answer::Done),
             Call::MasterKeyAttributes => Ok(Answer::Attributes(master_key())),
             Call::Random { length } => {
                 let mut bytes = Zeroizing::new(vec![0; length]);
@@ -264,6 +265,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::EnvelopeKeys { .. } => "EnvelopeKeys",
         Call::MakeEnvelopeKey { .. } => "MakeEnvelopeKey",
         Call::Attributes { .. } => "Attributes",
+        Call::Check { .. } => "Check",
         Call::MasterKeyAttributes => "MasterKeyAttributes",
         Call::Random { .. } => "Random",
         Call::Subkey(_) => "Subkey",

@@ -21,8 +21,8 @@ use super::{
 use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
-    model::{Blob, EnvironmentName, TokenAttributes, Use, Version},
-    policy::{Action, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
+    model::{Blob, EnvironmentName, Key, TokenAttributes, Use, Version},
+    policy::{Action, ChecksKeys, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
     store::Directory,
 };
 
@@ -195,6 +195,42 @@ impl Token {
         }
     }
 
+    /// Has every token of the group unwrap `version` of `key`, which is one of the permit's team, and compute its key check value again.
+    /// Each token with what it found.
+    pub async fn check<A: ChecksKeys>(
+        &self,
+        permit: &Permit<A>,
+        key: &Key,
+        version: &Version,
+    ) -> Result<Vec<(Arc<str>, Result<(), TokenError>)>> {
+        if key.team.id != permit.on().id || version.key != key.id {
+            return Err(misuse("a key of another team"));
+        }
+        let Some(blob) = version.blob.clone() else {
+            return Err(misuse("a version without a key"));
+        };
+        let place = Place {
+            environment: key.team.environment.id,
+            key: key.id,
+            version: version.number,
+        };
+        let deadline = permit.caller().facts().deadline;
+        let found = self
+            .members
+            .run_on_all(&Call::Check { blob, place }, &lane(permit), deadline)
+            .await;
+        Ok(found
+            .into_iter()
+            .map(|(serial, outcome)| (serial, outcome.map(drop)))
+            .chain(
+                self.members
+                    .absent()
+                    .into_iter()
+                    .map(|(serial, why)| (serial, Err(why))),
+            )
+            .collect())
+    }
+
     /// `length` fresh random bytes of the token, at most 4,096.
     pub async fn random(&self, permit: &Permit<GenerateRandom>, length: usize) -> Result<Zeroizing<Vec<u8>>> {
         self.draw(permit, length).await
@@ -224,13 +260,13 @@ impl Token {
 
     async fn forget(&self, blob: [u8; 32], version: &Version) {
         let call = Call::Evict { blob };
-        for outcome in self
+        let told = self
             .members
-            .run_on_all(&call, Lane::OWN, Instant::now() + EVICT_WITHIN)
-            .await
-        {
+            .run_on_all(&call, &Lane::OWN, Instant::now() + EVICT_WITHIN);
+        for (serial, outcome) in told.await {
             if let Err(error) = outcome {
-                tracing::warn!(key_id = %version.key, key_version = version.number.number(), %error, "handle not evicted");
+                let key_version = version.number.number();
+                tracing::warn!(serial = &*serial, key_id = %version.key, key_version, %error, "handle not evicted");
             }
         }
     }

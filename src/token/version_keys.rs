@@ -124,6 +124,11 @@ impl SessionThread {
         result
     }
 
+    /// Whether the key unwraps to what it was. It is not kept for use.
+    pub fn check(&mut self, blob: &Blob, place: Place) -> Result<(), Fault> {
+        self.attributes(blob, place).map(drop)
+    }
+
     pub fn read_attributes(&self, key: ObjectHandle) -> Result<TokenAttributes, CallError> {
         // An attribute that the token does not tell counts as the weaker value.
         let read = |attribute, silent: bool| {

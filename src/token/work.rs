@@ -60,7 +60,7 @@ impl Waiting for Work {
             Work::Whole(job, _) => match &job.call {
                 Call::EnvelopeKeys { .. } => Kind::MessageKeys,
                 Call::MakeEnvelopeKey { .. } => Kind::MakeKey,
-                Call::Attributes { .. } => Kind::Attributes,
+                Call::Attributes { .. } | Call::Check { .. } => Kind::Attributes,
                 Call::Random { .. } => Kind::Random,
                 Call::MasterKeyAttributes | Call::Subkey(_) | Call::Evict { .. } | Call::Probe => Kind::Other,
             },

@@ -127,6 +127,14 @@ impl Client {
         Ok((made.plaintext.to_vec(), made.ciphertext.to_vec()))
     }
 
+    pub async fn rotate(&self, key: &str) -> Outcome<proto::Key> {
+        let request = proto::RotateKeyRequest {
+            name: key_name(key),
+            ..Default::default()
+        };
+        answer(self.keys().rotate_key(request).await).map(|answer| answer.key.expect("a key"))
+    }
+
     pub async fn create_key(&self, key: &str) -> Outcome<proto::Key> {
         let (team, id) = key.rsplit_once('/').expect("env/team/key");
         let request = proto::CreateKeyRequest {

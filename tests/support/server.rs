@@ -230,6 +230,19 @@ impl TestServer {
             .expect("the binary was built")
     }
 
+    /// Runs a command of the client, by its words, as the workload `spiffe://flows.test/{path}`.
+    pub fn run_as(&self, path: &str, words: &[&str]) -> Output {
+        self.client_ca.client(path).write(&self.path("tls"), path);
+        let tls = |name: &str| self.path("tls").join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyreeve"));
+        command.args(words);
+        command.env("KEYREEVE_ADDR", format!("https://{}", self.listen));
+        command.env("KEYREEVE_CA", tls("server-ca.pem"));
+        command.env("KEYREEVE_CERT", tls(&format!("{path}.pem")));
+        command.env("KEYREEVE_KEY", tls(&format!("{path}.key")));
+        command.output().expect("the binary was built")
+    }
+
     /// The same, which must succeed; its standard output.
     #[track_caller]
     pub fn run_ok(&self, command: &str, arguments: &[&str]) -> String {

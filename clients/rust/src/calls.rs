@@ -54,6 +54,7 @@ unary! {
         destroy_key(DestroyKeyRequest) -> DestroyKeyResponse;
         cancel_key_destruction(CancelKeyDestructionRequest) -> CancelKeyDestructionResponse;
         attest_key(AttestKeyRequest) -> AttestKeyResponse;
+        verify_keys(VerifyKeysRequest) -> VerifyKeysResponse;
     }
     SystemServiceClient {
         get_status(GetStatusRequest) -> GetStatusResponse;

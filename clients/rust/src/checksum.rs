@@ -131,6 +131,7 @@ plain! {
     DestroyKeyRequest => DestroyKeyResponse;
     CancelKeyDestructionRequest => CancelKeyDestructionResponse;
     AttestKeyRequest => AttestKeyResponse;
+    VerifyKeysRequest => VerifyKeysResponse;
     GetStatusRequest => GetStatusResponse;
     WhoAmIRequest => WhoAmIResponse;
 }

@@ -7,7 +7,7 @@ use keyreeve_proto::v1 as proto;
 use crate::{
     clock::Timestamp,
     grpc::system_service::About,
-    keys::{Attestation, Listed, VersionAttestation},
+    keys::{Attestation, Checked, Listed, VersionAttestation},
     model::{Environment, Key, KeyState, Purpose, Residency, Team, TokenAttributes, Version},
     operations::{Me, Status},
 };
@@ -72,6 +72,23 @@ pub(super) fn teams(listed: Listed<Arc<Team>>) -> proto::ListTeamsResponse {
 pub(super) fn keys(listed: Listed<Arc<Key>>) -> proto::ListKeysResponse {
     proto::ListKeysResponse {
         keys: listed.items.iter().map(|item| key(item)).collect(),
+        next_page_token: listed.next.unwrap_or_default(),
+    }
+}
+
+pub(super) fn verified(listed: Listed<Checked>) -> proto::VerifyKeysResponse {
+    let faults = listed.items.iter().flat_map(|checked| {
+        checked.faults.iter().map(|fault| proto::KeyFault {
+            name: checked.key.name.to_string(),
+            version: checked.version.number.number(),
+            token_serial: fault.token_serial.to_string(),
+            problem: fault.problem.clone(),
+            token_unavailable: fault.token_unavailable,
+        })
+    });
+    proto::VerifyKeysResponse {
+        faults: faults.collect(),
+        versions: listed.items.len() as u64,
         next_page_token: listed.next.unwrap_or_default(),
     }
 }

@@ -120,7 +120,8 @@ async fn what_every_token_must_know_is_told_to_every_one_that_is_open() {
     let (members, hosts) = group(&["a", "b", "c"]);
     members.list()[2].close("taken out");
     let call = Call::Evict { blob: [7; 32] };
-    assert_eq!(members.run_on_all(&call, LANE, soon()).await.len(), 2);
+    assert_eq!(members.run_on_all(&call, &LANE, soon()).await.len(), 2);
+    assert_eq!(&*members.absent()[0].0, "c");
     let told: Vec<_> = hosts.iter().map(|host| host.evicted().len()).collect();
     assert_eq!(told, [1, 1, 0]);
 }

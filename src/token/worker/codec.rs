@@ -24,6 +24,7 @@ mod kind {
     pub const SUBKEY: u8 = 0x06;
     pub const EVICT: u8 = 0x07;
     pub const PROBE: u8 = 0x08;
+    pub const CHECK: u8 = 0x09;
 
     pub const KEYS: u8 = 0x81;
     pub const MADE: u8 = 0x82;
@@ -67,6 +68,10 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
             put_place(out, *place);
             put_bytes(out, blob.bytes());
         }),
+        Call::Check { blob, place } => put(out, id, kind::CHECK, |out| {
+            put_place(out, *place);
+            put_bytes(out, blob.bytes());
+        }),
         Call::MasterKeyAttributes => put(out, id, kind::MASTER_KEY_ATTRIBUTES, |_| {}),
         Call::Random { length } => put(out, id, kind::RANDOM, |out| {
             out.extend_from_slice(&(*length as u64).to_be_bytes());
@@ -90,6 +95,10 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
             created_ms: body.u64()?,
         },
         kind::ATTRIBUTES => Call::Attributes {
+            place: body.place()?,
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+        },
+        kind::CHECK => Call::Check {
             place: body.place()?,
             blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
         },
@@ -357,6 +366,10 @@ mod tests {
                 created_ms: 1_700_000_000_000,
             },
             Call::Attributes {
+                blob: blob(),
+                place: place(),
+            },
+            Call::Check {
                 blob: blob(),
                 place: place(),
             },
