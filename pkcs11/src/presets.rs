@@ -36,36 +36,44 @@ pub enum Life {
 /// AES-256 that wraps and unwraps version keys and does nothing else. `padded_wrap`: the number under which this
 /// token offers RFC 5649, if any.
 pub fn kek(life: Life, id: &[u8], padded_wrap: Option<Mechanism>) -> Template {
+    kek_in_use(life, id, padded_wrap).value_len(32)
+}
+
+/// The same as it is unwrapped: the length comes with the wrapped bytes.
+pub fn kek_in_use(life: Life, id: &[u8], padded_wrap: Option<Mechanism>) -> Template {
     let mut allowed = vec![Mechanism::AES_KEY_WRAP];
     allowed.extend(padded_wrap);
     sealed(KeyType::Aes, life, &[Attribute::WRAP, Attribute::UNWRAP])
         .label(KEK_LABEL)
         .id(id)
-        .value_len(32)
         .allowed_mechanisms(&allowed)
         .unwrap_template(kek_unwrap_template())
 }
 
 /// HMAC-SHA-256 key of 32 B that tags wrapped blobs.
 pub fn bind(life: Life, id: &[u8]) -> Template {
-    mac_key(
-        life,
-        BIND_LABEL,
-        id,
-        32,
-        &[Attribute::SIGN, Attribute::VERIFY],
-        Mechanism::SHA256_HMAC,
-    )
+    bind_in_use(life, id).value_len(32)
+}
+
+/// The same as it is unwrapped.
+pub fn bind_in_use(life: Life, id: &[u8]) -> Template {
+    let usages = [Attribute::SIGN, Attribute::VERIFY];
+    mac_key(life, BIND_LABEL, id, &usages, Mechanism::SHA256_HMAC)
 }
 
 /// HMAC-SHA-512 key of 64 B: the root of the service subkeys.
 pub fn svc(life: Life, id: &[u8]) -> Template {
-    mac_key(life, SVC_LABEL, id, 64, &[Attribute::SIGN], Mechanism::SHA512_HMAC)
+    svc_in_use(life, id).value_len(64)
+}
+
+/// The same as it is unwrapped.
+pub fn svc_in_use(life: Life, id: &[u8]) -> Template {
+    mac_key(life, SVC_LABEL, id, &[Attribute::SIGN], Mechanism::SHA512_HMAC)
 }
 
 /// HMAC-SHA-256 key of 32 B whose answer to a fixed question is pinned.
 pub fn canary(life: Life, id: &[u8]) -> Template {
-    mac_key(life, CANARY_LABEL, id, 32, &[Attribute::SIGN], Mechanism::SHA256_HMAC)
+    mac_key(life, CANARY_LABEL, id, &[Attribute::SIGN], Mechanism::SHA256_HMAC).value_len(32)
 }
 
 /// A version key of type 1 while it may still be wrapped: EXTRACTABLE=1, for the milliseconds of its making only.
@@ -289,10 +297,9 @@ fn kek_unwrap_template() -> Template {
         .flag(Attribute::MODIFIABLE, false)
 }
 
-fn mac_key(life: Life, label: &str, id: &[u8], bytes: u64, usages: &[Attribute], mechanism: Mechanism) -> Template {
+fn mac_key(life: Life, label: &str, id: &[u8], usages: &[Attribute], mechanism: Mechanism) -> Template {
     sealed(KeyType::GenericSecret, life, usages)
         .label(label)
         .id(id)
-        .value_len(bytes)
         .allowed_mechanisms(&[mechanism])
 }

@@ -8,6 +8,7 @@ use crate::module::{check, function};
 use crate::objects::plain;
 use crate::rv::{CallError, Function};
 use crate::session::{ObjectHandle, Session};
+use crate::wrapping::{OaepHash, oaep};
 use cryptoki_sys::{CK_BYTE, CK_MECHANISM, CK_RV, CK_SESSION_HANDLE, CK_ULONG};
 use zeroize::Zeroizing;
 
@@ -85,8 +86,28 @@ impl Session {
         key: ObjectHandle,
         data: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        self.decrypt_with(&mut plain(mechanism), key, data)
+    }
+
+    /// C_Decrypt with RSA-OAEP: probes only.
+    pub fn decrypt_oaep(
+        &self,
+        hash: OaepHash,
+        key: ObjectHandle,
+        data: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        self.decrypt_with(&mut oaep(&mut hash.parameters()), key, data)
+    }
+
+    fn decrypt_with(
+        &self,
+        mechanism: &mut CK_MECHANISM,
+        key: ObjectHandle,
+        data: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CallError> {
         let (init, decrypt) = (function!(self.module, C_DecryptInit), function!(self.module, C_Decrypt));
-        self.init(Function::C_DecryptInit, init, mechanism, key)?;
+        // SAFETY: the mechanism and its parameter are live for the call.
+        check(Function::C_DecryptInit, unsafe { init(self.handle, mechanism, key.0) })?;
         let mut out = Zeroizing::new(vec![0; data.len() + 64]);
         let len = self.finish(Function::C_Decrypt, decrypt, data, &mut out)?;
         out.truncate(len);

@@ -19,7 +19,7 @@ pub enum OaepHash {
 }
 
 impl OaepHash {
-    fn parameters(self) -> CK_RSA_PKCS_OAEP_PARAMS {
+    pub(crate) fn parameters(self) -> CK_RSA_PKCS_OAEP_PARAMS {
         let (hash, mgf) = match self {
             OaepHash::Sha1 => (cryptoki_sys::CKM_SHA_1, cryptoki_sys::CKG_MGF1_SHA1),
             OaepHash::Sha256 => (cryptoki_sys::CKM_SHA256, cryptoki_sys::CKG_MGF1_SHA256),
@@ -35,7 +35,7 @@ impl OaepHash {
 }
 
 /// RSA-OAEP; it points to `parameters`.
-fn oaep(parameters: &mut CK_RSA_PKCS_OAEP_PARAMS) -> CK_MECHANISM {
+pub(crate) fn oaep(parameters: &mut CK_RSA_PKCS_OAEP_PARAMS) -> CK_MECHANISM {
     CK_MECHANISM {
         mechanism: Mechanism::RSA_PKCS_OAEP.0,
         pParameter: (&raw mut *parameters).cast(),
