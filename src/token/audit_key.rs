@@ -25,11 +25,17 @@ pub struct AuditKey {
 }
 
 impl AuditKey {
-    /// Makes the pair as token objects.
-    pub fn make(session: &Session, offered: &[Mechanism], group: &[u8; 16]) -> Result<Self, RootKeyError> {
+    /// Makes the pair as token objects; `made` is told of them before anything can fail.
+    pub fn make(
+        session: &Session,
+        offered: &[Mechanism],
+        group: &[u8; 16],
+        made: impl FnOnce(ObjectHandle, ObjectHandle),
+    ) -> Result<Self, RootKeyError> {
         let curve = curve(offered)?;
         let (public, private) = presets::audit(Life::Token, group, curve);
-        session.generate_pair(curve.pair_generation(), &public, &private)?;
+        let (public, private) = session.generate_pair(curve.pair_generation(), &public, &private)?;
+        made(public, private);
         Self::find(session, group)
     }
 

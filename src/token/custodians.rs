@@ -111,6 +111,11 @@ impl Signatures {
         Ok(signatures)
     }
 
+    /// In the place of the file that is there.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        files::replace(path, &serde_json::to_vec_pretty(self)?)
+    }
+
     pub fn none() -> Self {
         Self {
             v: 1,

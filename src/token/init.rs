@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use aws_lc_rs::rand;
+use keyreeve_pkcs11::TokenInfo;
 
 use super::{
     config::TokenConfig,
     known_answer,
     manifest::{Manifest, Member},
     open::{self, OpenError, OpenToken},
+    probe::Probe,
     report::{self, Report},
     root_keys::RootKeys,
     softhsm,
@@ -38,29 +40,9 @@ pub fn init(config: &TokenConfig, data_directory: &Path) -> Result<Initialised, 
 
 fn prepare(config: &TokenConfig, token: &OpenToken) -> Result<Initialised, OpenError> {
     let report = report::of_open_token(token);
-    if let Some(failure) = report.failures.iter().find(|failure| failure.refuses) {
-        return Err(OpenError::SelfTest(format!("{}; {}", failure.what, failure.next_step)));
-    }
+    refuse_unfit(&report)?;
     let offered = token.module.mechanisms(token.info.slot)?;
-    let member = Member {
-        serial: token.info.serial.clone(),
-        model: token.info.model.clone(),
-        firmware: token.info.firmware.clone(),
-        transport_spki: String::new(),
-        audit_spki: String::new(),
-        canary: String::new(),
-        probes: report
-            .probes
-            .iter()
-            .map(|probe| {
-                (
-                    probe.name.clone(),
-                    if probe.holds { "holds" } else { "does not hold" }.to_owned(),
-                )
-            })
-            .collect(),
-        oaep_hash: None,
-    };
+    let member = member(&token.info, &report.probes);
     let padded_wrap = known_answer::padded_wrap(&token.session, &offered);
     let manifest = RootKeys::make(
         &token.session,
@@ -78,6 +60,32 @@ fn prepare(config: &TokenConfig, token: &OpenToken) -> Result<Initialised, OpenE
         manifest,
         report,
     })
+}
+
+/// Errors: `SelfTest` if `serve` would refuse the token.
+pub(super) fn refuse_unfit(report: &Report) -> Result<(), OpenError> {
+    match report.failures.iter().find(|failure| failure.refuses) {
+        Some(failure) => Err(OpenError::SelfTest(format!("{}; {}", failure.what, failure.next_step))),
+        None => Ok(()),
+    }
+}
+
+/// What a manifest says of a token, but for its keys.
+pub(super) fn member(info: &TokenInfo, probes: &[Probe]) -> Member {
+    let outcome = |probe: &Probe| if probe.holds { "holds" } else { "does not hold" }.to_owned();
+    Member {
+        serial: info.serial.clone(),
+        model: info.model.clone(),
+        firmware: info.firmware.clone(),
+        transport_spki: String::new(),
+        audit_spki: String::new(),
+        canary: String::new(),
+        probes: probes
+            .iter()
+            .map(|probe| (probe.name.clone(), outcome(probe)))
+            .collect(),
+        oaep_hash: None,
+    }
 }
 
 fn random_id() -> Result<[u8; 16], OpenError> {

@@ -15,12 +15,15 @@
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
-//! | `manifest.rs`, `manifest_source.rs`, `custodians.rs` | which tokens are a group, and who vouches for that |
+//! | `manifest.rs`, `manifest_source.rs`, `custodians.rs`, `custodian_key.rs` | which tokens are a group, and who vouches for that |
+//! | `ceremony/` | groups of several tokens: how their tokens come to hold the same root keys |
 //! | `public_key.rs`, `files.rs` | keys of those who sign; files read with a limit |
 //! | `known_answer.rs`, `probe.rs`, `report.rs` | what a token can and enforces; `doctor` |
 
 mod audit_key;
+pub mod ceremony;
 mod config;
+mod custodian_key;
 mod custodians;
 mod error;
 mod files;
@@ -59,6 +62,8 @@ mod work;
 pub mod worker;
 
 pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
+pub use custodian_key::{CustodianKey, CustodianKeyError};
+pub use custodians::{Custodians, Signatures};
 pub use error::TokenError;
 pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job};
 pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
@@ -70,6 +75,7 @@ pub use manifest::{Checks, Epoch, Manifest, Member, OaepHash};
 pub use manifest_source::{ManifestError, ManifestSource, Trust};
 pub use members::{Members, Seat};
 pub use open::OpenError;
+pub use public_key::PublicKey;
 pub use report::{Failure, Report, examine};
 pub use root::Root;
 pub use thread_host::{Buried, ThreadHost};

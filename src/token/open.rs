@@ -7,6 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo};
 
 use super::{
+    ceremony::CeremonyError,
     config::{PinSource, TokenConfig, TokenConfigError},
     latch::{Latch, Latched},
     manifest_source::ManifestError,
@@ -33,6 +34,8 @@ pub enum OpenError {
     Manifest(#[from] ManifestError),
     #[error("{0}")]
     RootKeys(#[from] RootKeyError),
+    #[error("{0}")]
+    Ceremony(#[from] CeremonyError),
     #[error("the token failed: {0}")]
     Call(#[from] CallError),
     #[error(
@@ -84,7 +87,8 @@ impl OpenError {
             | Self::PinLocked
             | Self::PinNotInitialised
             | Self::LatchFile { .. }
-            | Self::SelfTest(_) => true,
+            | Self::SelfTest(_)
+            | Self::Ceremony(_) => true,
             Self::RootKeys(error) => error.is_wrong_answer(),
             Self::WorkerSays(trouble) => trouble.is_final,
             Self::Module(_) | Self::Pin(_) | Self::Call(_) | Self::Sync(_) | Self::Thread(_) | Self::Worker(_) => false,

@@ -35,6 +35,16 @@ impl PublicKey {
         known.then(|| Self { spki: spki.to_vec() })
     }
 
+    /// From the 32 bytes of an Ed25519 key.
+    pub(super) fn ed25519(point: &[u8]) -> Option<Self> {
+        Self::from_spki(&[ED25519_PREFIX, point].concat())
+    }
+
+    /// From an uncompressed P-256 point.
+    pub(super) fn p256(point: &[u8]) -> Option<Self> {
+        Self::from_spki(&[&P256_PREFIX[..P256_PREFIX.len() - 1], point].concat())
+    }
+
     /// From one PEM block `PUBLIC KEY`.
     pub fn from_pem(text: &str) -> Option<Self> {
         let spki = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).ok()?;
@@ -93,18 +103,16 @@ pub(crate) mod testing {
     impl Signer {
         pub fn ed25519() -> Self {
             let pair = Ed25519KeyPair::generate().unwrap();
-            let spki = [ED25519_PREFIX, pair.public_key().as_ref()].concat();
             Self {
-                public: PublicKey::from_spki(&spki).unwrap(),
+                public: PublicKey::ed25519(pair.public_key().as_ref()).unwrap(),
                 pair: Pair::Ed25519(pair),
             }
         }
 
         pub fn p256() -> Self {
             let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-            let spki = [&P256_PREFIX[..P256_PREFIX.len() - 1], pair.public_key().as_ref()].concat();
             Self {
-                public: PublicKey::from_spki(&spki).unwrap(),
+                public: PublicKey::p256(pair.public_key().as_ref()).unwrap(),
                 pair: Pair::P256(pair),
             }
         }

@@ -26,6 +26,11 @@ const OF_THE_KEK: [Demand; 2] = [
         "whoever has the session reads every version key in clear",
     ),
 ];
+const OF_TRANSPORT: [Demand; 1] = [(
+    Attribute::DECRYPT,
+    false,
+    "whoever has a transfer file and the session reads the group's root keys in clear",
+)];
 
 /// RFC 3394, and RFC 5649 under whichever number the token offered it when the KEK was made.
 const OF_WRAPPING: [&[Mechanism]; 3] = [
@@ -44,6 +49,17 @@ pub(super) fn check_kek(session: &Session, kek: ObjectHandle) -> Result<(), Root
 pub(super) fn check_audit(session: &Session, private: ObjectHandle) -> Result<(), RootKeyError> {
     let allowed: [&[Mechanism]; 2] = [&[Curve::Ed25519.signing()], &[Curve::P256.signing()]];
     check(session, private, presets::AUDIT_LABEL, &allowed)
+}
+
+/// The same of the private half of TRANSPORT. What it forces on keys is its UNWRAP_TEMPLATE, which is not read back.
+pub(super) fn check_transport(session: &Session, private: ObjectHandle) -> Result<(), RootKeyError> {
+    check_flags(session, private, presets::TRANSPORT_LABEL, &OF_TRANSPORT)?;
+    check(
+        session,
+        private,
+        presets::TRANSPORT_LABEL,
+        &[&[Mechanism::RSA_PKCS_OAEP]],
+    )
 }
 
 /// The same of BIND, SVC and CANARY.

@@ -119,7 +119,7 @@ impl RootKeys {
         ] {
             session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &template)?;
         }
-        let audit_spki = AuditKey::make(session, offered, &group)?.spki_hex();
+        let audit_spki = AuditKey::make(session, offered, &group, |_, _| {})?.spki_hex();
         let keys = EpochKeys::find(session, &kek_id, FIRST_EPOCH)?.ok_or(RootKeyError::NoEpoch)?;
         let svc = find_svc(session, &group)?;
         Ok(Manifest {

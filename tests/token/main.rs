@@ -1,9 +1,11 @@
 //! The token layer on real tokens: one contract for SoftHSM and, where KEYREEVE_KRYOPTIC names it, Kryoptic.
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
 
+mod ceremony;
 mod contract;
 mod failures;
 mod fixture;
+mod group;
 mod probes;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]

@@ -1,0 +1,101 @@
+//! The token of a configuration, opened for one step of a ceremony and closed again.
+//!
+//! One login attempt, as at a start; the server must not run on this token meanwhile. What was made is synced before a step returns.
+
+use std::path::Path;
+
+use super::{
+    enrol::enrol,
+    epoch::make_epoch,
+    error::CeremonyError,
+    import::import,
+    pass_on::pass_on,
+    signed::Signed,
+    statements::{EnrolRequest, Receipt, Role, Transfer},
+};
+use crate::token::{
+    OpenError,
+    config::TokenConfig,
+    manifest::Manifest,
+    open::{self, OpenToken},
+    report, softhsm,
+};
+
+/// An open token.
+pub struct TokenAtHand {
+    /// `Some` until it is dropped.
+    token: Option<OpenToken>,
+}
+
+impl TokenAtHand {
+    /// `data_directory`: where latches live. The manifest of the configuration is not read.
+    pub fn open(config: &TokenConfig, data_directory: &Path) -> Result<Self, OpenError> {
+        let token = open::open(config, data_directory, None)?;
+        Ok(Self { token: Some(token) })
+    }
+
+    pub fn serial(&self) -> &str {
+        &self.token().info.serial
+    }
+
+    /// SoftHSM, Kryoptic, NSS: no hardware protects the keys.
+    pub fn is_software(&self) -> bool {
+        report::is_software_token(&self.token().info)
+    }
+
+    /// Makes TRANSPORT, AUDIT and CANARY, and the request.
+    pub fn enrol(
+        &self,
+        group: [u8; 16],
+        role: Role,
+        attestation: Option<&[u8]>,
+    ) -> Result<Signed<EnrolRequest>, OpenError> {
+        let request = enrol(self.token(), group, role, attestation)?;
+        self.sync()?;
+        Ok(request)
+    }
+
+    /// Makes the keys of the next epoch, and a transfer file for each token of the manifest. Leaves nothing in the token.
+    pub fn make_epoch(&self, manifest: &Manifest) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
+        make_epoch(&self.token().session, manifest, self.serial())
+    }
+
+    /// Takes an epoch in.
+    pub fn import(&self, manifest: &Manifest, transfer: &Signed<Transfer>) -> Result<Signed<Receipt>, OpenError> {
+        let token = self.token();
+        let offered = token.module.mechanisms(token.info.slot)?;
+        let receipt = import(&token.session, &offered, manifest, self.serial(), transfer)?;
+        self.sync()?;
+        Ok(receipt)
+    }
+
+    /// Wraps what this recovery token was sent for the member `to`. Leaves nothing in the token.
+    pub fn pass_on(
+        &self,
+        manifest: &Manifest,
+        kept: &[Signed<Transfer>],
+        to: &str,
+    ) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
+        pass_on(&self.token().session, manifest, self.serial(), kept, to)
+    }
+
+    fn token(&self) -> &OpenToken {
+        self.token.as_ref().expect("it is there until it is dropped")
+    }
+
+    fn sync(&self) -> Result<(), OpenError> {
+        match softhsm::token_directory(self.token().module.path()) {
+            Some(directory) => softhsm::sync(&directory).map_err(OpenError::Sync),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for TokenAtHand {
+    fn drop(&mut self) {
+        if let Some(OpenToken { module, session, .. }) = self.token.take() {
+            drop(session); // or the module could not be finalised
+            open::finalise(&module);
+        }
+    }
+}

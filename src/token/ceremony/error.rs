@@ -1,0 +1,36 @@
+//! Why a step of a ceremony stops. Each text says what to do next.
+
+use keyreeve_pkcs11::CallError;
+
+use super::signed::SignedError;
+use crate::token::{probe::Probe, root_keys::RootKeyError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CeremonyError {
+    #[error("the token failed: {0}")]
+    Call(#[from] CallError),
+    #[error("{0}")]
+    RootKeys(#[from] RootKeyError),
+    #[error("{0}")]
+    Statement(#[from] SignedError),
+    #[error("this token cannot be of a group: it does not hold that {} ({}); nothing was left in it", .0.name, .0.consequence)]
+    Hole(Box<Probe>),
+    #[error("this token cannot be of a group: {0}; nothing was left in it")]
+    Unfit(String),
+    #[error("the manifest does not list this token as {role}: its serial is `{serial}`; draft and sign one that does")]
+    NotListed { serial: String, role: &'static str },
+    /// One error for everything that can be wrong with a transfer file: told apart, the answers would help to forge one.
+    #[error(
+        "the transfer file is refused and nothing was left in the token: it must be for this token and its TRANSPORT key, signed by a \
+         token of this manifest, of an epoch that is not here yet, unchanged; the first epoch comes first"
+    )]
+    TransferRefused,
+    #[error("the manifest has no epoch: there is nothing to pass on; make one with `keyreeve ceremony epoch`")]
+    NoEpoch,
+    #[error("of epoch {0} no transfer file for this recovery token was given: all are needed, oldest first")]
+    TransferMissing(u32),
+    #[error("the host's random generator failed")]
+    Random,
+    #[error("an epoch number above {0} does not exist")]
+    EpochsExhausted(u32),
+}

@@ -1,0 +1,97 @@
+//! The newest manifest that this host has seen of a group, so that an older one, though signed, is not believed again.
+//!
+//! One small file beside the tombstone file, outside the data directory: a restored backup does not bring an old one back.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::token::{
+    files,
+    manifest::{Manifest, from_hex},
+};
+
+/// `seq`, a blank, SHA-256, a line's end.
+const MAX_BYTES: u64 = 128;
+
+pub struct LastSeen {
+    path: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LastSeenError {
+    #[error(
+        "the manifest has seq {found}, and this host has seen {seen} (`{path}`): an older one was put back; bring the newest one here"
+    )]
+    Older { found: u64, seen: u64, path: String },
+    #[error(
+        "the manifest has seq {seq} as one that this host has seen (`{path}`), and is another: custodians signed two; find out which is right"
+    )]
+    Forked { seq: u64, path: String },
+    #[error(
+        "the manifest with seq {seq} does not follow the one before that this host has seen (`{path}`): bring the missing ones"
+    )]
+    NotNext { seq: u64, path: String },
+    #[error("cannot read or write `{path}`: {error}")]
+    File { path: String, error: io::Error },
+}
+
+impl LastSeen {
+    /// Of one group, beside the tombstone file.
+    pub fn beside(tombstones: &Path, group: &str) -> Self {
+        // Group ids are hex; anything else would be no group's.
+        let group = from_hex::<16>(group).map_or("unknown", |_| group);
+        let mut name = tombstones.as_os_str().to_owned();
+        name.push(format!(".manifest-{group}"));
+        Self { path: name.into() }
+    }
+
+    /// Admits a manifest that is the one seen, or newer, and remembers it.
+    pub fn admit(&self, manifest: &Manifest) -> Result<(), LastSeenError> {
+        let path = || self.path.display().to_string();
+        let sha256 = manifest.sha256();
+        if let Some((seen, hash)) = self.read()? {
+            let seq = manifest.seq;
+            if seq < seen {
+                let found = seq;
+                return Err(LastSeenError::Older {
+                    found,
+                    seen,
+                    path: path(),
+                });
+            }
+            if seq == seen {
+                let same = sha256 == hash;
+                return same
+                    .then_some(())
+                    .ok_or_else(|| LastSeenError::Forked { seq, path: path() });
+            }
+            if seq == seen + 1 && manifest.prev != hash {
+                return Err(LastSeenError::NotNext { seq, path: path() });
+            }
+        }
+        let line = format!("{} {sha256}\n", manifest.seq);
+        files::replace(&self.path, line.as_bytes()).map_err(|error| LastSeenError::File { path: path(), error })
+    }
+
+    fn read(&self) -> Result<Option<(u64, String)>, LastSeenError> {
+        let failed = |error| LastSeenError::File {
+            path: self.path.display().to_string(),
+            error,
+        };
+        let bytes = match files::read(&self.path, MAX_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(failed)?,
+        };
+        let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| {
+            let (seq, hash) = text.strip_suffix('\n')?.split_once(' ')?;
+            from_hex::<32>(hash)?;
+            Some((seq.parse().ok()?, hash.to_owned()))
+        });
+        // Unreadable is not "nothing seen".
+        parsed
+            .map(Some)
+            .ok_or_else(|| failed(io::Error::other("it is not a number and a SHA-256")))
+    }
+}
