@@ -283,11 +283,7 @@ fn substitutions(group: &Group) {
         assert_eq!(objects(group, &b), before, "{what}");
     };
 
-    refused(
-        "another's file",
-        &manifest,
-        to(&transfers, &of_a),
-    );
+    refused("another's file", &manifest, to(&transfers, &of_a));
     // Changed on its way: the signature does not fit any more.
     let changed = |change: &dyn Fn(&mut Transfer)| {
         let mut said = good.said.clone();
@@ -477,7 +473,9 @@ fn serial(group: &Group, token: &TokenConfig) -> String {
 /// Labels of all objects of a token.
 fn objects(group: &Group, token: &TokenConfig) -> Vec<String> {
     let (module, session) = group.intruder(token);
-    let found = session.find(&Template::new().flag(Attribute::TOKEN, true), 100).unwrap();
+    let found = session
+        .find(&Template::new().flag(Attribute::TOKEN, true), 100)
+        .unwrap();
     let mut labels: Vec<_> = found
         .into_iter()
         .filter_map(|object| session.bytes(object, Attribute::LABEL).unwrap())

@@ -140,3 +140,185 @@ impl NextManifest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+    use crate::token::{
+        ceremony::signed::testing::signed,
+        manifest::{Checks, Member, OaepHash},
+        public_key::testing::Signer,
+    };
+
+    /// A token that exists on paper.
+    struct Paper {
+        serial: &'static str,
+        audit: Signer,
+    }
+
+    impl Paper {
+        fn new(serial: &'static str) -> Self {
+            Self {
+                serial,
+                audit: Signer::ed25519(),
+            }
+        }
+
+        fn said(&self, role: Role) -> EnrolRequest {
+            // Unlike any other token's key.
+            let mut modulus = vec![0xc5; 384];
+            modulus[..32].copy_from_slice(&self.audit.public.spki()[12..44]);
+            modulus[0] |= 0x80;
+            let rsa = keyreeve_pkcs11::RsaPublicKey {
+                modulus,
+                exponent: vec![1, 0, 1],
+            };
+            EnrolRequest {
+                v: 1,
+                group: "ab".repeat(16),
+                role,
+                token: Member {
+                    serial: self.serial.into(),
+                    model: "paper".into(),
+                    firmware: String::new(),
+                    transport_spki: HEXLOWER.encode(&rsa.spki()),
+                    audit_spki: HEXLOWER.encode(self.audit.public.spki()),
+                    canary: HEXLOWER.encode(&self.audit.public.spki()[12..]),
+                    probes: vec![],
+                    oaep_hash: Some(OaepHash::Sha1),
+                },
+                nonce: "00".repeat(16),
+                attestation: None,
+            }
+        }
+
+        fn request(&self, role: Role) -> Signed<EnrolRequest> {
+            signed(&self.said(role), &self.audit)
+        }
+
+        fn receipt(&self, epoch: u32, kek_id: &str) -> Signed<Receipt> {
+            let receipt = Receipt {
+                v: 1,
+                group: "ab".repeat(16),
+                epoch,
+                kek_id: kek_id.repeat(16),
+                serial: self.serial.into(),
+                transfer: "00".repeat(32),
+                check: Checks {
+                    kek: kek_id.repeat(16),
+                    bind: "02".repeat(16),
+                    svc: "03".repeat(16),
+                },
+                keys: vec![],
+            };
+            signed(&receipt, &self.audit)
+        }
+    }
+
+    fn after(previous: &Manifest) -> NextManifest {
+        NextManifest {
+            previous: Some(previous.clone()),
+            ..NextManifest::default()
+        }
+    }
+
+    fn found(members: &[&Paper]) -> Manifest {
+        let enrol = members.iter().map(|token| token.request(Role::Member)).collect();
+        let next = NextManifest {
+            enrol,
+            ..NextManifest::default()
+        };
+        next.draft().unwrap()
+    }
+
+    #[test]
+    fn manifests_follow_each_other_by_number_and_hash() {
+        let (a, b, r) = (Paper::new("a"), Paper::new("b"), Paper::new("r"));
+        let first = found(&[&a, &b]);
+        assert_eq!((first.seq, first.members.len()), (1, 2));
+        let second = NextManifest {
+            receipts: vec![a.receipt(1, "01"), b.receipt(1, "01")],
+            enrol: vec![r.request(Role::Recovery)],
+            ..after(&first)
+        };
+        let second = second.draft().unwrap();
+        assert_eq!((second.seq, &second.prev), (2, &first.sha256()));
+        assert_eq!((second.epochs[0].epoch, second.recovery.len()), (1, 1));
+        let third = NextManifest {
+            remove: vec!["a".into()],
+            ..after(&second)
+        };
+        let third = third.draft().unwrap();
+        assert_eq!((third.members.len(), third.epochs.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_epoch_needs_receipts_of_enough_members_that_agree() {
+        let (a, b, x) = (Paper::new("a"), Paper::new("b"), Paper::new("x"));
+        let first = found(&[&a, &b]);
+        let with = |receipts| {
+            NextManifest {
+                receipts,
+                ..after(&first)
+            }
+            .draft()
+        };
+        let missing = |result| matches!(result, Err(DraftError::ReceiptsMissing { found: 1, needed: 2 }));
+        assert!(missing(with(vec![a.receipt(1, "01")])));
+        assert!(missing(with(vec![a.receipt(1, "01"), a.receipt(1, "01")])));
+        let differ = with(vec![a.receipt(1, "01"), b.receipt(1, "04")]);
+        assert!(matches!(differ, Err(DraftError::ReceiptsDiffer(1))));
+        let later = with(vec![a.receipt(2, "01"), b.receipt(2, "01")]);
+        assert!(matches!(later, Err(DraftError::ReceiptsDiffer(1))));
+        let stranger = with(vec![a.receipt(1, "01"), x.receipt(1, "01")]);
+        assert!(matches!(stranger, Err(DraftError::ReceiptSignature(_))));
+        let impostor = Paper {
+            serial: "b",
+            audit: Signer::ed25519(),
+        };
+        let forged = with(vec![a.receipt(1, "01"), impostor.receipt(1, "01")]);
+        assert!(matches!(forged, Err(DraftError::ReceiptSignature(_))));
+    }
+
+    #[test]
+    fn what_is_not_a_request_of_a_new_token_of_this_group_is_refused() {
+        let (a, b) = (Paper::new("a"), Paper::new("b"));
+        let first = found(&[&a]);
+        let with = |request| {
+            NextManifest {
+                enrol: vec![request],
+                ..after(&first)
+            }
+            .draft()
+        };
+        let swapped = signed(&b.said(Role::Member), &Signer::ed25519());
+        assert!(matches!(with(swapped), Err(DraftError::EnrolSignature(_))));
+        let mut other = b.said(Role::Member);
+        other.group = "cd".repeat(16);
+        assert!(matches!(
+            with(signed(&other, &b.audit)),
+            Err(DraftError::OtherGroup { .. })
+        ));
+        assert!(matches!(with(a.request(Role::Member)), Err(DraftError::Malformed(_))));
+        assert!(matches!(with(a.request(Role::Recovery)), Err(DraftError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_group_keeps_a_member_and_nothing_is_drafted_of_nothing() {
+        let a = Paper::new("a");
+        let first = found(&[&a]);
+        let remove = |serial: &str| {
+            NextManifest {
+                remove: vec![serial.into()],
+                ..after(&first)
+            }
+            .draft()
+        };
+        assert!(matches!(remove("a"), Err(DraftError::Malformed(_))));
+        assert!(matches!(remove("b"), Err(DraftError::Unknown(_))));
+        assert!(matches!(after(&first).draft(), Err(DraftError::Nothing)));
+        assert!(matches!(NextManifest::default().draft(), Err(DraftError::Nothing)));
+    }
+}

@@ -95,3 +95,69 @@ impl LastSeen {
             .ok_or_else(|| failed(io::Error::other("it is not a number and a SHA-256")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(seq: u64, prev: &str, epochs: usize) -> Manifest {
+        let epochs = (1..=epochs).map(|number| crate::token::manifest::Epoch {
+            kek_id: format!("{number:032x}"),
+            epoch: u32::try_from(number).unwrap(),
+            check: crate::token::manifest::Checks {
+                kek: "00".repeat(16),
+                bind: "00".repeat(16),
+                svc: "00".repeat(16),
+            },
+        });
+        Manifest {
+            v: 1,
+            group: "ab".repeat(16),
+            seq,
+            prev: prev.to_owned(),
+            members: vec![],
+            recovery: vec![],
+            epochs: epochs.collect(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_goes_forward_and_never_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let seen = LastSeen::beside(&directory.path().join("data.tombstones"), &"ab".repeat(16));
+        let first = manifest(1, &"0".repeat(64), 0);
+        let second = manifest(2, &first.sha256(), 1);
+        seen.admit(&first).unwrap();
+        seen.admit(&first).unwrap();
+        seen.admit(&second).unwrap();
+        let error = seen.admit(&first).unwrap_err();
+        assert!(
+            matches!(error, LastSeenError::Older { found: 1, seen: 2, .. }),
+            "{error}"
+        );
+        let fork = manifest(2, &first.sha256(), 2);
+        let error = seen.admit(&fork).unwrap_err();
+        assert!(matches!(error, LastSeenError::Forked { seq: 2, .. }), "{error}");
+        let stray = manifest(3, &fork.sha256(), 2);
+        let error = seen.admit(&stray).unwrap_err();
+        assert!(matches!(error, LastSeenError::NotNext { seq: 3, .. }), "{error}");
+        // Those between are not here: the quorum vouches for the newer one.
+        seen.admit(&manifest(9, &"cd".repeat(32), 2)).unwrap();
+    }
+
+    #[test]
+    fn groups_are_seen_apart_and_an_unreadable_file_is_not_nothing_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let tombstones = directory.path().join("data.tombstones");
+        LastSeen::beside(&tombstones, &"ab".repeat(16))
+            .admit(&manifest(5, &"00".repeat(32), 0))
+            .unwrap();
+        LastSeen::beside(&tombstones, &"cd".repeat(16))
+            .admit(&manifest(1, &"0".repeat(64), 0))
+            .unwrap();
+        let seen = LastSeen::beside(&tombstones, &"ab".repeat(16));
+        std::fs::write(&seen.path, "5").unwrap();
+        let error = seen.admit(&manifest(6, &"00".repeat(32), 0)).unwrap_err();
+        assert!(matches!(error, LastSeenError::File { .. }), "{error}");
+    }
+}

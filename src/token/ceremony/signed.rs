@@ -69,6 +69,9 @@ impl<S: Statement> Signed<S> {
         };
         let said: S = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         said.check()?;
+        if serde_json::to_vec(&said).ok().as_deref() != Some(bytes) {
+            return Err("its first line is not written as Keyreeve writes it".into());
+        }
         let signature = signature
             .strip_prefix(S::LABEL.as_bytes())
             .and_then(|rest| rest.strip_prefix(b" "))
@@ -109,5 +112,131 @@ impl<S: Statement> Signed<S> {
 
     pub fn is_by(&self, key: &PublicKey) -> bool {
         key.verifies(&statement(S::LABEL, &self.bytes), &self.signature)
+    }
+}
+
+/// Statements signed by keys of tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::token::public_key::testing::Signer;
+
+    pub fn signed<S: Statement>(said: &S, signer: &Signer) -> Signed<S> {
+        let line = serde_json::to_string(said).unwrap();
+        let signature = signer.sign(&statement(S::LABEL, line.as_bytes()));
+        let text = format!("{line}\n{} {}\n", S::LABEL, HEXLOWER.encode(&signature));
+        Signed::parse(text.as_bytes()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{testing::signed, *};
+    use crate::token::{
+        ceremony::statements::{EnrolRequest, Receipt, Transfer, WrappedKeys},
+        manifest::{Checks, OaepHash},
+        public_key::testing::Signer,
+    };
+
+    fn transfer() -> Transfer {
+        Transfer {
+            v: 1,
+            manifest: "aa".repeat(32),
+            group: "bb".repeat(16),
+            epoch: 1,
+            kek_id: "cc".repeat(16),
+            from: "1".into(),
+            to: "2".into(),
+            to_spki_sha256: "dd".repeat(32),
+            oaep_hash: OaepHash::Sha1,
+            wrapped: WrappedKeys {
+                kek: "ee".repeat(384),
+                bind: "ee".repeat(384),
+                svc: None,
+            },
+            check: Checks {
+                kek: "ff".repeat(16),
+                bind: "ff".repeat(16),
+                svc: "ff".repeat(16),
+            },
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_and_verifies_for_its_signer_alone() {
+        let signer = Signer::p256();
+        let file = signed(&transfer(), &signer);
+        let read = Signed::<Transfer>::parse(&file.text()).unwrap();
+        assert_eq!(read, file);
+        assert!(read.is_by(&signer.public));
+        assert!(!read.is_by(&Signer::p256().public));
+    }
+
+    #[test]
+    fn one_kind_of_statement_does_not_pass_for_another() {
+        let signer = Signer::ed25519();
+        let text = String::from_utf8(signed(&transfer(), &signer).text()).unwrap();
+        assert!(Signed::<Receipt>::parse(text.as_bytes()).is_err());
+        // Even where the words are changed, the label is what was signed.
+        let relabelled = text.replace("transfer.v1", "receipt.v1");
+        assert!(Signed::<Transfer>::parse(relabelled.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_exactly_two_lines_of_the_schema_is_refused() {
+        let text = String::from_utf8(signed(&transfer(), &Signer::ed25519()).text()).unwrap();
+        for (from, to) in [
+            ("{\"v\":1", "{\"v\":2"),
+            ("{\"v\":1", "{\"v\":1,\"more\":1"),
+            ("{\"v\":1", "{\"v\":1,\"v\":1"),
+            ("SHA-1", "MD5"),
+            ("bbbb", "BBBB"),
+            ("cccc", "cc"),
+            ("transfer.v1 ", "transfer.v1  "),
+            ("transfer.v1 ", "transfer.v1 A"),
+            ("}\n", "}\r\n"),
+            ("}\n", "}\n\n"),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text, "{from}");
+            assert!(Signed::<Transfer>::parse(changed.as_bytes()).is_err(), "{to}");
+        }
+        assert!(Signed::<Transfer>::parse(format!("{text}x").as_bytes()).is_err());
+        assert!(Signed::<Transfer>::parse(text.trim_end().as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![b' '; 256 * 1024 + 1]).unwrap();
+        let error = Signed::<Transfer>::read(&path).unwrap_err();
+        assert!(matches!(error, SignedError::Unreadable { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_byte_is_refused_or_no_longer_verifies(place in 0.., byte: u8) {
+            let signer = Signer::ed25519();
+            let mut text = signed(&transfer(), &signer).text();
+            let place = place as usize % text.len();
+            prop_assume!(text[place] != byte);
+            text[place] = byte;
+            let stands = Signed::<Transfer>::parse(&text).is_ok_and(|file| file.is_by(&signer.public));
+            prop_assert!(!stands);
+        }
+
+        #[test]
+        fn no_bytes_break_a_parser(bytes: Vec<u8>, line in ".*", signature in "[0-9a-f]*") {
+            let _ = Signed::<Transfer>::parse(&bytes);
+            let _ = crate::token::manifest::Manifest::parse(&bytes);
+            for label in ["enrol.v1", "receipt.v1"] {
+                let text = format!("{line}\n{label} {signature}\n");
+                let _ = Signed::<EnrolRequest>::parse(text.as_bytes());
+                let _ = Signed::<Receipt>::parse(text.as_bytes());
+            }
+        }
     }
 }
