@@ -35,6 +35,7 @@ impl Meters {
 
 /// What the service sees of its worker: the same figures, under the session `worker`.
 pub(super) struct WorkerMeters {
+    pub queue_depth: Gauge,
     pub queue_wait: Histogram,
     pub token_time: Histogram,
     pub expired: Counter,
@@ -44,6 +45,7 @@ impl WorkerMeters {
     pub fn new() -> Self {
         describe();
         Self {
+            queue_depth: gauge!("keyreeve_token_queue_items"),
             queue_wait: histogram!("keyreeve_token_queue_wait_seconds", "session" => "worker"),
             token_time: histogram!("keyreeve_token_seconds", "session" => "worker"),
             expired: counter!("keyreeve_token_expired_total"),

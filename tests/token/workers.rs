@@ -10,14 +10,17 @@ use std::{
 
 use keyreeve::{
     model::Blob,
-    token::{Call, Host, Latch, OpenError, Program, TokenError},
+    token::{Call, Host, Lane, Latch, OpenError, Program, TokenError},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 
 use crate::{
     contract,
-    fixture::{CONTROL, Workers, ask, assert_same, data, initialised, keys, make, place, workers, workers_of},
+    fixture::{
+        CONTROL, Workers, ask, assert_same, data, initialised, keys, keys_call, make, place, submit, workers,
+        workers_of,
+    },
     support::{self, TestModule},
 };
 
@@ -26,6 +29,8 @@ contract! {
     a_wrong_pin_is_tried_once_by_all_workers_together => wrong_pin;
     three_deaths_within_a_minute_end_the_service_of_the_token => crash_loop;
     workers_end_with_the_host => end;
+    a_worker_that_is_stopped_is_replaced_at_work_and_in_waiting => stopped;
+    calls_behind_slow_ones_do_not_hang => slow;
     a_program_that_is_no_worker_says_which_it_is => no_worker;
 }
 
@@ -66,8 +71,12 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn kill(pid: u32) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -125,6 +134,42 @@ fn end(test: &TestModule) {
     assert!(is_alive(active) && is_alive(ready));
     served.host.stop();
     assert!(!is_alive(active) && !is_alive(ready));
+}
+
+fn stopped(test: &TestModule) {
+    let (served, blob, before) = started(test);
+    for stop_the_ready_one in [false, true] {
+        let (active, ready) = standby(&served);
+        let stopped = if stop_the_ready_one { ready } else { active };
+        signal(stopped, rustix::process::Signal::STOP);
+        // Of the one at work: answered by the other.
+        assert_same(&before, &keys(&served.host, &blob, place(1)).unwrap(), place(1));
+        wait_for(|| (!is_alive(stopped)).then_some(()));
+    }
+    standby(&served);
+    assert_eq!(served.host.status().fault, None);
+    served.host.stop();
+}
+
+fn slow(test: &TestModule) {
+    let mut config = initialised(test);
+    config.call_deadline_ms = 500;
+    config.insecure_test_call_delay_us = 200_000;
+    let served = workers(test, config).unwrap();
+    let blob = Arc::new(make(&served.host, place(1)).blob);
+    let (active, _) = standby(&served);
+    // Three seconds of work for two threads, and all of it in the worker at once.
+    let calls: Vec<_> = (0..30)
+        .map(|_| {
+            let call = keys_call(&blob, place(1), 1);
+            submit(&served.host, call, Lane::of(None, "a"), Duration::from_secs(60))
+        })
+        .collect();
+    for call in calls {
+        call.blocking_recv().unwrap().unwrap();
+    }
+    assert_eq!(served.host.workers().0, Some(active), "no worker was taken for hung");
+    served.host.stop();
 }
 
 fn no_worker(test: &TestModule) {

@@ -21,9 +21,10 @@ use zeroize::Zeroize;
 
 use super::{
     codec,
+    counters::Counters,
     frame::Frames,
     inbox::Inbox,
-    start::{self, News, Ready, Start, Trouble},
+    start::{self, News, PULSE_EVERY, Pulse, Ready, Start, Trouble},
 };
 use crate::{
     store::listed_tombstones,
@@ -70,6 +71,7 @@ fn serve() -> io::Result<u8> {
         epoch,
     } = told;
     let threads = token.threads();
+    let counters = Counters::install();
     let opened = ThreadHost::open(token, &data_directory, Some(pin), buried(tombstones));
     let host = match opened {
         Ok(host) => host,
@@ -91,10 +93,15 @@ fn serve() -> io::Result<u8> {
     tell(&inbox, &News::Ready(ready))?;
 
     let ended = Arc::new(AtomicBool::new(false));
-    let watched = (Arc::clone(host.shared()), Arc::clone(&inbox), Arc::clone(&ended));
+    let watch = Watch {
+        shared: Arc::clone(host.shared()),
+        inbox: Arc::clone(&inbox),
+        counters,
+        ended: Arc::clone(&ended),
+    };
     let watching = std::thread::Builder::new()
         .name("token-watchdog".into())
-        .spawn(move || watch(&watched.0, &watched.1, &watched.2))?;
+        .spawn(move || watch.run())?;
     if let Err(error) = host.spawn_sessions(threads, |thread| {
         let inbox = Arc::clone(&inbox);
         move || work(thread, &inbox)
@@ -139,15 +146,36 @@ fn work(mut thread: SessionThread, inbox: &Inbox) {
     }
 }
 
-/// Ends the process for what its threads cannot cure.
-fn watch(shared: &Shared, inbox: &Inbox, ended: &AtomicBool) {
-    while !ended.load(Ordering::Relaxed) {
-        shared.fail_if_hung();
-        if let Some((class, text)) = shared.fault_class().zip(shared.fault_text()) {
-            let _ = tell(inbox, &News::Fault(Trouble::of_class(class, &text)));
-            exit_now(FAULT);
+/// Ends the process for what its threads cannot cure, and tells the service what there is to tell.
+struct Watch {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    counters: Counters,
+    ended: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn run(&self) {
+        let mut pulse_at = Instant::now();
+        while !self.ended.load(Ordering::Relaxed) {
+            self.shared.fail_if_hung();
+            if let Some((class, text)) = self.shared.fault_class().zip(self.shared.fault_text()) {
+                let _ = tell(&self.inbox, &News::Fault(Trouble::of_class(class, &text)));
+                exit_now(FAULT);
+            }
+            if Instant::now() >= pulse_at {
+                pulse_at = Instant::now() + PULSE_EVERY;
+                self.pulse();
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        std::thread::sleep(LOOK_EVERY);
+        self.pulse();
+    }
+
+    /// Fails when the service is gone: then the session threads find out, too.
+    fn pulse(&self) {
+        let counters = self.counters.increases();
+        let _ = tell(&self.inbox, &News::Pulse(Pulse { counters }));
     }
 }
 

@@ -5,9 +5,9 @@ use std::{
     io,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{net::UnixStream, sync::Notify};
@@ -16,7 +16,7 @@ use zeroize::Zeroize as _;
 use super::{
     codec,
     frame::{Frame, Frames, Malformed},
-    start::{self, News, Ready, Trouble},
+    start::{self, News, Pulse, Ready, Trouble},
     ticket::Ticket,
 };
 use crate::token::{
@@ -32,6 +32,8 @@ pub struct Link {
     stream: UnixStream,
     state: Mutex<State>,
     handles: AtomicU64,
+    /// Looks of the supervisor since anything was heard.
+    silent_looks: AtomicU32,
     kill: Notify,
     /// Items in the worker at once at most: its threads should always find the next one. Few, since it works them in order of arrival;
     /// the queue before it is the fair one.
@@ -39,7 +41,7 @@ pub struct Link {
 }
 
 struct State {
-    under_way: HashMap<u64, (Ticket, Instant)>,
+    under_way: HashMap<u64, Ticket>,
     /// Token calls of all that is under way.
     items: usize,
     next_id: u64,
@@ -61,8 +63,8 @@ pub struct Done {
 pub enum Death {
     /// It said why.
     Fault(Trouble),
-    /// A call did not return, and it was killed.
-    Hung,
+    /// It said nothing any more, and was killed.
+    Silent,
     /// Its socket closed.
     Gone,
     /// It sent what is not a frame, or reading failed.
@@ -86,6 +88,7 @@ impl Link {
                 open: true,
             }),
             handles: AtomicU64::new(0),
+            silent_looks: AtomicU32::new(0),
             kill: Notify::new(),
             window,
         }
@@ -112,7 +115,7 @@ impl Link {
             state.next_id += 1;
             ticket.put(&mut state.out, id);
             state.items += ticket.items();
-            state.under_way.insert(id, (ticket, Instant::now()));
+            state.under_way.insert(id, ticket);
         }
         while state.sent < state.out.len() {
             match self.stream.try_write(&state.out[state.sent..]) {
@@ -125,10 +128,11 @@ impl Link {
         state.sent = 0;
     }
 
-    /// Reads answers until the worker ends. `done`: told of each call; `more`: called after each piece that was read.
-    pub async fn read(&self, mut frames: Frames, done: impl Fn(Done), more: impl Fn()) -> Death {
+    /// Reads answers until the worker ends. `done`: told of each call; `pulse`: of what else it counts; `more`: called after each piece that
+    /// was read.
+    pub async fn read(&self, mut frames: Frames, done: impl Fn(Done), pulse: impl Fn(Pulse), more: impl Fn()) -> Death {
         loop {
-            match self.answer_all(&mut frames, &done) {
+            match self.answer_all(&mut frames, &done, &pulse) {
                 Ok(None) => {}
                 Ok(Some(trouble)) => return Death::Fault(trouble),
                 Err(malformed) => return Death::Broken(malformed.into()),
@@ -136,12 +140,12 @@ impl Link {
             more();
             let readable = tokio::select! {
                 readable = self.stream.readable() => readable,
-                () = self.kill.notified() => return Death::Hung,
+                () = self.kill.notified() => return Death::Silent,
             };
             let read = readable.and_then(|()| frames.fill(|room| self.stream.try_read(room)));
             match read {
                 Ok(0) => return Death::Gone,
-                Ok(_) => {}
+                Ok(_) => self.silent_looks.store(0, Ordering::Relaxed),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Death::Gone,
                 Err(error) => return Death::Broken(error),
@@ -150,11 +154,17 @@ impl Link {
     }
 
     /// Answers what has come; `Some` if the worker said that its token failed.
-    fn answer_all(&self, frames: &mut Frames, done: &impl Fn(Done)) -> Result<Option<Trouble>, Malformed> {
+    fn answer_all(
+        &self,
+        frames: &mut Frames,
+        done: &impl Fn(Done),
+        pulse: &impl Fn(Pulse),
+    ) -> Result<Option<Trouble>, Malformed> {
         while let Some(frame) = frames.next()? {
             match start::news(frame)? {
                 None => done(self.answer(frame)?),
                 Some(News::Handles(count)) => self.handles.store(count, Ordering::Relaxed),
+                Some(News::Pulse(told)) => pulse(told),
                 Some(News::Fault(trouble) | News::Failed(trouble)) => return Ok(Some(trouble)),
                 Some(News::Ready(_)) => return Err(Malformed),
             }
@@ -164,10 +174,10 @@ impl Link {
 
     fn answer(&self, frame: Frame<'_>) -> Result<Done, Malformed> {
         let (outcome, took) = codec::outcome(frame)?;
-        let (ticket, _) = {
+        let ticket = {
             let mut state = lock(&self.state);
             let known = state.under_way.remove(&frame.id).ok_or(Malformed)?;
-            state.items -= known.0.items();
+            state.items -= known.items();
             known
         };
         let (kind, items) = (ticket.kind(), ticket.items());
@@ -180,20 +190,12 @@ impl Link {
         let mut state = lock(&self.state);
         state.open = false;
         state.out.zeroize();
-        state.under_way.drain().map(|(_, (ticket, _))| ticket).collect()
+        state.under_way.drain().map(|(_, ticket)| ticket).collect()
     }
 
-    /// Whether a call is longer in the worker than it may be. Its own watchdog should have ended it before.
-    pub fn is_hung(&self, call_deadline: Duration) -> bool {
-        let state = lock(&self.state);
-        state.under_way.values().any(|(ticket, sent)| {
-            let patience = if ticket.is_long() {
-                call_deadline * 4
-            } else {
-                call_deadline
-            };
-            sent.elapsed() > patience
-        })
+    /// Whether nothing was heard for so many looks, this one included. Looks, not time: a service that was stopped itself blames nobody.
+    pub fn is_silent(&self, for_looks: u32) -> bool {
+        self.silent_looks.fetch_add(1, Ordering::Relaxed) >= for_looks
     }
 
     /// Whoever reads the socket kills the process.

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    counters::Shown,
     link::{Done, Link},
     start::{Ready, Trouble},
     supervisor::{Plan, Supervisor},
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     /// The supervisor and all workers have ended.
     pub ended: AtomicBool,
     pub meters: WorkerMeters,
+    /// What workers count.
+    pub counters: Shown,
 }
 
 impl ProcessHost {
@@ -94,6 +97,7 @@ impl ProcessHost {
             stop: Notify::new(),
             ended: AtomicBool::new(false),
             meters: WorkerMeters::new(),
+            counters: Shown::new(),
         });
         runtime.spawn(Supervisor::new(plan, Arc::clone(&shared)).run(started));
         Ok(Self { shared })

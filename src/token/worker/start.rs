@@ -2,7 +2,7 @@
 //!
 //! The service reads the PIN and hands it over here, once for each worker; the worker wipes it after the login.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use keyreeve_pkcs11::{Class, Pin};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ mod kind {
     pub const FAILED: u8 = 0xe1;
     pub const FAULT: u8 = 0xe2;
     pub const HANDLES: u8 = 0xe3;
+    pub const PULSE: u8 = 0xe4;
 }
 
 /// What a worker must know. No secret is in here.
@@ -58,7 +59,18 @@ pub enum News {
     Fault(Trouble),
     /// Unwrapped keys in its cache.
     Handles(u64),
+    Pulse(Pulse),
 }
+
+/// What a worker says every [`PULSE_EVERY`], whether it has work or not: it is alive, and looks itself for calls that hang.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Of [`super::counters`].
+    pub counters: Vec<u64>,
+}
+
+/// A worker that has been silent for several of these does not run.
+pub const PULSE_EVERY: Duration = Duration::from_millis(200);
 
 impl Trouble {
     pub fn of_class(class: Class, text: &str) -> Self {
@@ -100,6 +112,9 @@ pub fn put_news(out: &mut Vec<u8>, news: &News) {
         News::Failed(trouble) => json(out, kind::FAILED, serde_json::to_vec(trouble)),
         News::Fault(trouble) => json(out, kind::FAULT, serde_json::to_vec(trouble)),
         News::Handles(count) => put(out, 0, kind::HANDLES, |out| out.extend_from_slice(&count.to_be_bytes())),
+        News::Pulse(pulse) => put(out, 0, kind::PULSE, |out| {
+            out.extend(pulse.counters.iter().flat_map(|count| count.to_be_bytes()));
+        }),
     }
 }
 
@@ -111,6 +126,12 @@ pub fn news(frame: Frame<'_>) -> Result<Option<News>, Malformed> {
         kind::FAILED => News::Failed(serde_json::from_slice(frame.body).map_err(malformed)?),
         kind::FAULT => News::Fault(serde_json::from_slice(frame.body).map_err(malformed)?),
         kind::HANDLES => News::Handles(u64::from_be_bytes(frame.body.try_into().map_err(|_| Malformed)?)),
+        kind::PULSE => match frame.body.as_chunks() {
+            (counters, []) => News::Pulse(Pulse {
+                counters: counters.iter().map(|count| u64::from_be_bytes(*count)).collect(),
+            }),
+            _ => return Err(Malformed),
+        },
         _ => return Ok(None),
     }))
 }

@@ -126,7 +126,7 @@ impl Plan {
                     let _ = child.wait().await;
                     return Err(OpenError::WorkerSays(trouble));
                 }
-                Some(News::Handles(_)) => {}
+                Some(News::Handles(_) | News::Pulse(_)) => {}
                 None => {
                     stream.readable().await.map_err(failed)?;
                     let ended = match frames.fill(|room| stream.try_read(room)) {
@@ -240,7 +240,14 @@ impl Supervisor {
         tracing::info!(serial = link.ready.serial, worker = link.epoch, "worker ready");
         let (shared, reader, tell_end) = (Arc::clone(&self.shared), Arc::clone(&link), self.tell_end.clone());
         tokio::spawn(async move {
-            let death = reader.read(frames, |done| shared.learn(&done), || shared.pump()).await;
+            let death = reader
+                .read(
+                    frames,
+                    |done| shared.learn(&done),
+                    |pulse| shared.counters.add(&pulse.counters),
+                    || shared.pump(),
+                )
+                .await;
             see_out(child, &death).await;
             // The next worker first: what is handed back goes to it.
             let _ = tell_end.send((reader.epoch, death));
@@ -345,14 +352,16 @@ impl Supervisor {
     }
 
     fn look(&self) {
-        // Its own watchdog ends a worker first, and says so; this is for one that cannot.
-        let patience = self.shared.call_deadline + Duration::from_millis(500);
+        // Calls that hang are the business of a worker's own watchdog, which knows when they began. This is for one that does not run.
+        let patience = (self.shared.call_deadline + Duration::from_millis(500)).max(3 * start::PULSE_EVERY);
+        let looks = u32::try_from(patience.as_millis() / LOOK_EVERY.as_millis()).unwrap_or(u32::MAX);
         let standby = lock(&self.shared.standby).clone();
         for link in self.shared.active().iter().chain(&standby) {
-            if link.is_hung(patience) {
+            if link.is_silent(looks) {
                 link.kill();
             }
         }
+        self.shared.meters.queue_depth.set(self.shared.queue.items() as f64);
         self.shared.pump();
     }
 
@@ -425,9 +434,9 @@ fn answer_all(tickets: Vec<Ticket>, why: &Arc<str>) {
 fn described(death: &Death) -> (String, String) {
     match death {
         Death::Fault(trouble) => (trouble.class.clone().unwrap_or_default(), trouble.text.clone()),
-        Death::Hung => (
+        Death::Silent => (
             Class::Hang.name().to_owned(),
-            "a call did not return, and it was killed".to_owned(),
+            "it said nothing any more, and was killed".to_owned(),
         ),
         Death::Gone => (Class::Crash.name().to_owned(), "its process is gone".to_owned()),
         Death::Broken(error) => (Class::Crash.name().to_owned(), error.to_string()),

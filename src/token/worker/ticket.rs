@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::codec::{self, Outcome};
 use crate::token::{
-    Answer, Call, Lane, TokenError, meters,
+    Answer, Lane, TokenError, meters,
     queue::{Kind, Refused, Waiting},
     work::Work,
 };
@@ -65,11 +65,6 @@ impl Ticket {
 
     pub fn is_abandoned(&self) -> bool {
         self.work.is_abandoned()
-    }
-
-    /// Making a key is a dozen calls, one of which may be slow; everything else is one or two.
-    pub fn is_long(&self) -> bool {
-        matches!(&self.work, Work::Whole(job, _) if matches!(job.call, Call::MakeEnvelopeKey { .. }))
     }
 
     pub fn answer(self, outcome: Outcome) {
