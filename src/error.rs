@@ -48,6 +48,8 @@ pub enum Error {
     RequestIdReused,
     #[error("too many requests: retry after {} ms", retry_after.as_millis())]
     Overloaded { retry_after: Duration },
+    #[error("the key was used as often as it may be: retry after {} s", retry_after.as_secs() + 1)]
+    KeyCeiling { retry_after: Duration },
     #[error("the deadline passed before the work was done")]
     DeadlineExceeded,
     #[error("the call was cancelled")]
@@ -86,6 +88,7 @@ impl Error {
             Self::EnvironmentUnbound(_) => "ENVIRONMENT_UNBOUND",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::KeyCeiling { .. } => "KEY_CEILING",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Cancelled => "CANCELLED",
             Self::Draining => "DRAINING",
@@ -100,7 +103,7 @@ impl Error {
     /// How long to wait before a retry, where a retry helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after } | Self::KeyCeiling { retry_after } => Some(*retry_after),
             Self::TokenUnavailable(_) | Self::LogUnavailable | Self::Draining => Some(Duration::from_millis(500)),
             _ => None,
         }

@@ -44,7 +44,7 @@ pub fn code(error: &Error) -> Code {
         | Error::ApprovalRequired
         | Error::EnvironmentUnbound(_)
         | Error::TokenRefuses(_) => Code::FailedPrecondition,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::KeyCeiling { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Draining | Error::TokenUnavailable(_) | Error::LogUnavailable => Code::Unavailable,

@@ -9,6 +9,7 @@ use super::{
     custodians::Custodians,
     lane::MAX_WEIGHT,
     manifest_source::{ManifestSource, Trust},
+    usage::Ceilings,
 };
 
 /// Where the module runs.
@@ -77,6 +78,12 @@ pub struct TokenConfig {
     /// Unwrapped version keys held in the token.
     #[serde(default = "defaults::cached_handles")]
     pub cached_handles: usize,
+    /// Message keys that one key may make in a second, in one worker; 0 is no ceiling.
+    #[serde(default)]
+    pub key_operations_per_second: u64,
+    /// Bytes of envelopes that one key may be used for within 24 hours of a worker's life; 0 is no ceiling.
+    #[serde(default)]
+    pub key_bytes_per_day: u64,
     /// A call that does not return by then latches the token and ends the process.
     #[serde(default = "defaults::call_deadline_ms")]
     pub call_deadline_ms: u64,
@@ -211,6 +218,13 @@ impl TokenConfig {
             return Err(TokenConfigError::TestDelay);
         }
         Ok(())
+    }
+
+    pub(super) fn key_ceilings(&self) -> Ceilings {
+        Ceilings {
+            operations_per_second: self.key_operations_per_second,
+            bytes_per_day: self.key_bytes_per_day,
+        }
     }
 
     /// Session threads, the default resolved.

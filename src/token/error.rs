@@ -7,6 +7,9 @@ pub enum TokenError {
     /// The queue has no room for this caller, or its work would miss the deadline.
     #[error("the token's queue is full")]
     Overloaded { retry_after: Duration },
+    /// The key was used as often, or for as much, as it may be (`[token] key_operations_per_second`, `key_bytes_per_day`).
+    #[error("the key's ceiling is reached")]
+    KeyCeiling { retry_after: Duration },
     /// The job's deadline passed while it waited; no token work was done.
     #[error("the deadline passed in the token's queue")]
     Expired,

@@ -9,13 +9,15 @@ use std::{
 
 use keyreeve_pkcs11::ObjectHandle;
 
-use super::host::Place;
+use super::{host::Place, usage::Meter};
 
 /// A version key in the token.
 pub struct UnwrappedKey {
     pub handle: ObjectHandle,
     /// What its blob's verified tag binds it to.
     pub place: Place,
+    /// Of its key: what is worked with it is counted there.
+    pub meter: Arc<Meter>,
 }
 
 pub struct Handles {
@@ -128,6 +130,7 @@ mod tests {
     use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion};
 
     use super::*;
+    use crate::token::usage::{Ceilings, Usage};
 
     fn key(number: u8) -> ([u8; 32], Arc<UnwrappedKey>) {
         let place = Place {
@@ -136,7 +139,8 @@ mod tests {
             version: KeyVersion::FIRST,
         };
         let handle = ObjectHandle(u64::from(number));
-        ([number; 32], Arc::new(UnwrappedKey { handle, place }))
+        let meter = Usage::new(Ceilings::default()).meter(place.key);
+        ([number; 32], Arc::new(UnwrappedKey { handle, place, meter }))
     }
 
     fn filled(numbers: std::ops::RangeInclusive<u8>) -> Handles {

@@ -8,7 +8,7 @@ use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKey
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::{Lane, TokenError};
+use super::{KeyUses, Lane, TokenError};
 use crate::model::{Blob, TokenAttributes};
 
 /// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
@@ -127,6 +127,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Whether a call would be worked now. Cheap: asked before each call where there are several tokens.
     fn serves(&self) -> bool;
+
+    /// Uses of each key since the last time. Of a worker that was killed, the last fraction of a second is missing.
+    fn take_uses(&self) -> KeyUses;
 
     /// Names the run of the module that answers now; in records.
     fn worker_epoch(&self) -> u64;

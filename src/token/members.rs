@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Answer, Call, Host, Job, Lane, TokenError, host::HostStatus, thread_host::lock};
+use super::{Answer, Call, Host, Job, KeyUses, Lane, TokenError, host::HostStatus, thread_host::lock};
 
 /// The tokens of one group. At least one.
 pub struct Members(Box<[Seat]>);
@@ -101,6 +101,13 @@ impl Members {
             (seat.name(), outcome.map(|worked| worked.answer))
         });
         join_all(asked).await
+    }
+
+    /// Of each token that is open: see [`Host::take_uses`].
+    pub fn take_uses(&self) -> Vec<(Arc<str>, KeyUses)> {
+        let open = self.0.iter().filter_map(|seat| seat.host.load_full());
+        open.map(|opened| (Arc::clone(&opened.serial), opened.host.take_uses()))
+            .collect()
     }
 
     /// The tokens that are not open, each with the reason.

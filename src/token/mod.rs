@@ -11,7 +11,7 @@
 //! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
 //! | `queue.rs`, `lane.rs`, `work.rs`, `session_thread.rs` | admission and turns, batches, the threads |
 //! | `worker/` | the module in a process of its own |
-//! | `version_keys.rs`, `handles.rs` | version keys made and unwrapped; the handle cache |
+//! | `version_keys.rs`, `handles.rs`, `usage.rs` | version keys made and unwrapped; the handle cache; uses of each key, and their ceilings |
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
@@ -56,6 +56,7 @@ mod thread_host;
 mod throwaway;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
 mod token;
+mod usage;
 mod version_keys;
 mod watchdog;
 mod work;
@@ -81,4 +82,5 @@ pub use root::Root;
 pub use thread_host::{Buried, ThreadHost};
 pub use throwaway::make_throwaway;
 pub use token::{Token, Tokens};
+pub use usage::{KeyUses, Uses};
 pub use worker::{ProcessHost, Program};

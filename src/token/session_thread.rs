@@ -141,6 +141,10 @@ impl SessionThread {
                 "an envelope header of another key or version".into(),
             )));
         }
+        let [.., a, b, c, d] = input.header;
+        let body_length = u32::from_be_bytes([a, b, c, d]);
+        let charged = self.shared.usage.charge(&key.meter, body_length.into());
+        charged.map_err(Fault::Answer)?;
         let message = kdf_input(&input.header, &input.salt, &input.ec_hash);
         self.timed(|session| {
             MessageKeys::fill_with(|out| session.hmac_sha512_into(key.handle, &message, out)).map_err(Fault::Call)

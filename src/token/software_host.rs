@@ -209,6 +209,10 @@ impl Host for SoftwareHost {
         self.latched.lock().unwrap().is_none()
     }
 
+    fn take_uses(&self) -> crate::token::KeyUses {
+        crate::token::KeyUses::default()
+    }
+
     fn worker_epoch(&self) -> u64 {
         1
     }

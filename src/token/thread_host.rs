@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 
 use super::{
-    TokenError,
+    KeyUses, TokenError,
     config::{PinSource, TokenConfig},
     handles::Handles,
     host::{Host, HostStatus, Job},
@@ -33,6 +33,7 @@ use super::{
     report,
     root_keys::RootKeys,
     session_thread::SessionThread,
+    usage::Usage,
     watchdog,
     work::{self, Work},
 };
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub manifest: Manifest,
     pub queue: Queue<Work>,
     pub handles: Handles,
+    pub usage: Usage,
     /// Owns the login and every unwrapped key: a session object dies with the session that made it.
     pub keeper: Mutex<Option<Session>>,
     pub roots: RwLock<Arc<RootKeys>>,
@@ -133,6 +135,7 @@ impl ThreadHost {
             pin_source: config.pin_source()?,
             queue: Queue::new(config.queue_items, threads, config.weights.clone()),
             handles: Handles::new(config.cached_handles),
+            usage: Usage::new(config.key_ceilings()),
             serial: token.info.serial.as_str().into(),
             manifest,
             module: token.module,
@@ -231,6 +234,10 @@ impl Host for ThreadHost {
 
     fn serves(&self) -> bool {
         self.shared.fault.borrow().is_none()
+    }
+
+    fn take_uses(&self) -> KeyUses {
+        self.shared.usage.take()
     }
 
     fn worker_epoch(&self) -> u64 {

@@ -13,7 +13,7 @@ use keyreeve_envelope::{KeyId, KeyVersion, prf_commit::MessageKeys};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    Answer, Call, EnvelopeInput, Lane, Members, TokenError,
+    Answer, Call, EnvelopeInput, KeyUses, Lane, Members, TokenError,
     host::{HostStatus, MadeKey, Place},
     members::Worked,
     reserve::{BLOCK_LEN, Reserve},
@@ -97,9 +97,15 @@ impl Token {
         all.swap_remove(serving)
     }
 
+    /// Uses of each key since the last time, for who records them: of each token that is open, with its serial number.
+    pub fn take_uses(&self) -> Vec<(Arc<str>, KeyUses)> {
+        self.members.take_uses()
+    }
+
     /// The message keys of one envelope under `version`, which must be one of the permit's key.
     ///
-    /// Errors: `StateForbids` if a change meanwhile ended this use; `Tampered` if the stored key fails its tag; `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
+    /// Errors: `StateForbids` if a change meanwhile ended this use; `Tampered` if the stored key fails its tag; `KeyCeiling`,
+    /// `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
     pub async fn envelope_key<A: UsesKey>(
         &self,
         permit: &Permit<A>,
@@ -324,6 +330,7 @@ impl From<TokenError> for Error {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            TokenError::KeyCeiling { retry_after } => Self::KeyCeiling { retry_after },
             TokenError::Expired => Self::DeadlineExceeded,
             TokenError::Unavailable(_) | TokenError::WrongAnswer(_) => Self::TokenUnavailable(error),
             TokenError::Refused(_) => Self::TokenRefuses(error),

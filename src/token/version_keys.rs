@@ -65,7 +65,8 @@ impl SessionThread {
                 "an unwrapped key has another key check value".into(),
             ));
         }
-        Ok(self.remember(blob, UnwrappedKey { handle, place }))
+        let meter = self.shared.usage.meter(place.key);
+        Ok(self.remember(blob, UnwrappedKey { handle, place, meter }))
     }
 
     /// Makes a version key: born extractable, wrapped, checked, destroyed, unwrapped for use, checked again.

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyreeve::token::{Answer, Call, Host, Isolation, Lane, OpenError, TokenError, examine, host::SubkeyLabel};
+use keyreeve::token::{
+    Answer, Call, Host, Isolation, KeyUses, Lane, OpenError, TokenError, Uses, examine, host::SubkeyLabel,
+};
 use keyreeve_envelope::prf_commit::{self, Envelope};
 
 use crate::{
@@ -32,6 +34,7 @@ contract! {
     expired_work_costs_no_token_call => expiry;
     a_flood_beyond_the_queue_is_refused_once_each_and_leaves_others_alone => overload;
     a_stopped_host_refuses_and_closes_the_module => stop;
+    uses_of_a_key_are_counted_and_its_ceilings_hold => ceilings;
     subkeys_differ_by_label_and_origin => subkeys;
     random_bytes_differ_and_are_bounded => random;
     init_refuses_a_token_that_has_root_keys => second_init;
@@ -56,6 +59,7 @@ mod in_worker_processes {
         expired_work_costs_no_token_call => by_workers(expiry);
         a_flood_beyond_the_queue_is_refused_once_each_and_leaves_others_alone => by_workers(overload);
         a_stopped_host_refuses_and_closes_the_module => by_workers(stop);
+        uses_of_a_key_are_counted_and_its_ceilings_hold => by_workers(ceilings);
         subkeys_differ_by_label_and_origin => by_workers(subkeys);
         random_bytes_differ_and_are_bounded => by_workers(random);
     }
@@ -344,6 +348,41 @@ fn stop(test: &TestModule) {
         keyreeve_pkcs11::Module::load(&test.path).is_ok(),
         "the module was finalised"
     );
+}
+
+fn ceilings(test: &TestModule) {
+    let mut config = initialised(test);
+    // An envelope of the fixture has a body of 97 bytes.
+    config.key_bytes_per_day = 10 * 97;
+    let host = serve(test, config).unwrap();
+    let of = |number| (Arc::new(make(&host, place(number)).blob), place(number));
+    let ((first, first_place), (second, second_place)) = (of(1), of(2));
+    ask(&host, keys_call(&first, first_place, 10)).unwrap();
+    for (blob, place, may) in [(&first, first_place, false), (&second, second_place, true)] {
+        match keys(&host, blob, place) {
+            Ok(_) => assert!(may),
+            Err(TokenError::KeyCeiling { retry_after }) => assert!(!may && retry_after > Duration::from_secs(60)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // Evicted and unwrapped again it is the same key.
+    ask(&host, Call::Evict { blob: *first.sha256() }).unwrap();
+    assert!(matches!(
+        keys(&host, &first, first_place),
+        Err(TokenError::KeyCeiling { .. })
+    ));
+
+    let (until, mut seen) = (Instant::now() + Duration::from_secs(10), KeyUses::default());
+    while seen.of_keys.len() < 2 {
+        assert!(Instant::now() < until, "{seen:?}");
+        for (key, uses) in host.take_uses().of_keys {
+            seen.add(key, uses);
+        }
+    }
+    let uses = |operations, bytes| Uses { operations, bytes };
+    let expected = [(first_place.key, uses(10, 970)), (second_place.key, uses(1, 97))];
+    assert_eq!(seen.of_keys, expected.into());
+    host.stop();
 }
 
 fn subkeys(test: &TestModule) {

@@ -10,7 +10,7 @@ use std::{
 use keyreeve::{
     model::Blob,
     token::{
-        Answer, Call, EnvelopeInput, Host, HostStatus, Isolation, Job, Lane, OpenError, ProcessHost, Program,
+        Answer, Call, EnvelopeInput, Host, HostStatus, Isolation, Job, KeyUses, Lane, OpenError, ProcessHost, Program,
         ThreadHost, TokenConfig, TokenError, host::MadeKey, host::Place, init,
     },
 };
@@ -46,6 +46,8 @@ pub fn config(test: &TestModule) -> TokenConfig {
         session_threads: 2,
         queue_items: 10_000,
         weights: Default::default(),
+        key_operations_per_second: 0,
+        key_bytes_per_day: 0,
         cached_handles: 4_096,
         call_deadline_ms: 2_000,
         insecure_test_call_delay_us: 0,
@@ -157,6 +159,10 @@ impl Host for TestHost {
 
     fn serves(&self) -> bool {
         self.host().serves()
+    }
+
+    fn take_uses(&self) -> KeyUses {
+        self.host().take_uses()
     }
 
     fn worker_epoch(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use data_encoding::BASE64;
 use keyreeve::token::{
-    CustodianKey, Isolation, Manifest, ManifestSource, OpenError, PublicKey, Signatures, TokenConfig, Trust,
+    CustodianKey, Manifest, ManifestSource, OpenError, PublicKey, Signatures, TokenConfig, Trust,
     ceremony::{EnrolRequest, NextManifest, Receipt, Role, Signed, TokenAtHand, Transfer},
 };
 use keyreeve_pkcs11::{Access, Module, Selector, Session};
@@ -81,27 +81,14 @@ impl Group {
             .initialise_token(label, &support::pin("73155920"), &support::pin(PIN))
             .unwrap();
         loaded.finalize().unwrap();
-        TokenConfig {
-            module: module.to_owned(),
-            label: Some(label.into()),
-            serial: None,
-            slot: None,
-            pin_file: Some(self.directory.join("pin")),
-            pin_fd: None,
-            pin_credential: None,
-            environments: vec![],
-            manifest: self.directory.join("manifest.json"),
-            manifest_sha256: String::new(),
-            group_id: Some("ab".repeat(16)),
-            custodians: self.custodians.iter().map(|(_, pem)| pem.clone()).collect(),
-            quorum: Some(2),
-            isolation: Isolation::Thread,
-            session_threads: 1,
-            queue_items: 100,
-            cached_handles: 16,
-            call_deadline_ms: 10_000,
-            insecure_test_call_delay_us: 0,
-        }
+        let custodians: Vec<_> = self.custodians.iter().map(|(_, pem)| pem).collect();
+        let (pin, manifest) = (self.directory.join("pin"), self.directory.join("manifest.json"));
+        let text = format!(
+            "module = {module:?}\nlabel = {label:?}\npin_file = {pin:?}\nmanifest = {manifest:?}\ngroup_id = {group:?}\n\
+             custodians = {custodians:?}\nquorum = 2\nsession_threads = 1\ncall_deadline_ms = 10000\n",
+            group = "ab".repeat(16),
+        );
+        toml::from_str(&text).unwrap()
     }
 
     pub fn softhsm(&self, label: &str) -> TokenConfig {

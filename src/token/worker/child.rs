@@ -24,7 +24,8 @@ use super::{
     counters::Counters,
     frame::Frames,
     inbox::Inbox,
-    start::{self, News, PULSE_EVERY, Pulse, Ready, Start, Trouble},
+    pulse::{PULSE_EVERY, Pulse},
+    start::{self, News, Ready, Start, Trouble},
 };
 use crate::{
     store::listed_tombstones,
@@ -174,8 +175,9 @@ impl Watch {
 
     /// Fails when the service is gone: then the session threads find out, too.
     fn pulse(&self) {
-        let counters = self.counters.increases();
-        let _ = tell(&self.inbox, &News::Pulse(Pulse { counters }));
+        for pulse in Pulse::all(self.counters.increases(), self.shared.usage.take()) {
+            let _ = tell(&self.inbox, &News::Pulse(pulse));
+        }
     }
 }
 

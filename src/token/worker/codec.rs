@@ -39,6 +39,7 @@ mod kind {
     pub const REFUSED: u8 = 0xc4;
     pub const BLOB_TAG: u8 = 0xc5;
     pub const WRONG_ANSWER: u8 = 0xc6;
+    pub const KEY_CEILING: u8 = 0xc7;
 }
 
 /// What an answer's frame says.
@@ -126,10 +127,8 @@ pub fn put_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome, took: Duration
 fn put_bare_outcome(out: &mut Vec<u8>, id: u64, outcome: &Outcome) {
     match outcome {
         Ok(answer) => put_answer(out, id, answer),
-        Err(TokenError::Overloaded { retry_after }) => put(out, id, kind::OVERLOADED, |out| {
-            let ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-            out.extend_from_slice(&ms.to_be_bytes());
-        }),
+        Err(TokenError::Overloaded { retry_after }) => put_delay(out, id, kind::OVERLOADED, *retry_after),
+        Err(TokenError::KeyCeiling { retry_after }) => put_delay(out, id, kind::KEY_CEILING, *retry_after),
         Err(TokenError::Expired) => put(out, id, kind::EXPIRED, |_| {}),
         Err(TokenError::Unavailable(text)) => put_text(out, id, kind::UNAVAILABLE, text),
         Err(TokenError::Refused(text)) => put_text(out, id, kind::REFUSED, text),
@@ -163,6 +162,9 @@ pub fn outcome(frame: Frame<'_>) -> Result<(Outcome, Duration), Malformed> {
         kind::OVERLOADED => Err(TokenError::Overloaded {
             retry_after: Duration::from_millis(body.u64()?),
         }),
+        kind::KEY_CEILING => Err(TokenError::KeyCeiling {
+            retry_after: Duration::from_millis(body.u64()?),
+        }),
         kind::EXPIRED => Err(TokenError::Expired),
         kind::UNAVAILABLE => Err(TokenError::Unavailable(body.text()?)),
         kind::REFUSED => Err(TokenError::Refused(body.text()?)),
@@ -172,6 +174,11 @@ pub fn outcome(frame: Frame<'_>) -> Result<(Outcome, Duration), Malformed> {
     };
     body.end()?;
     Ok((outcome, took))
+}
+
+fn put_delay(out: &mut Vec<u8>, id: u64, kind: u8, delay: Duration) {
+    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    put(out, id, kind, |out| out.extend_from_slice(&ms.to_be_bytes()));
 }
 
 fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
@@ -410,6 +417,9 @@ mod tests {
             Ok(Answer::Done),
             Err(TokenError::Overloaded {
                 retry_after: Duration::from_millis(250),
+            }),
+            Err(TokenError::KeyCeiling {
+                retry_after: Duration::from_secs(3_600),
             }),
             Err(TokenError::Expired),
             Err(TokenError::Unavailable("gone".into())),

@@ -16,7 +16,8 @@ use zeroize::Zeroize as _;
 use super::{
     codec,
     frame::{Frame, Frames, Malformed},
-    start::{self, News, Pulse, Ready, Trouble},
+    pulse::Pulse,
+    start::{self, News, Ready, Trouble},
     ticket::Ticket,
 };
 use crate::token::{

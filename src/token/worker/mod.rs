@@ -13,7 +13,7 @@
 //! | `frame.rs`, `codec.rs` | bytes on the socket: frames; calls, answers, errors |
 //! | `start.rs` | what a worker is told at its start, and how it says that it is ready or why not |
 //! | `inbox.rs`, `child.rs` | the worker's side: its threads read the socket themselves |
-//! | `counters.rs` | what a worker counts, in the service's metrics |
+//! | `pulse.rs`, `counters.rs` | the sign of life: uses of keys, and what goes into the service's metrics |
 //! | `link.rs`, `ticket.rs` | the service's side of one worker: calls under way |
 //! | `process_host.rs`, `supervisor.rs` | the host; starting, watching and replacing workers |
 
@@ -24,6 +24,7 @@ mod frame;
 mod inbox;
 mod link;
 mod process_host;
+mod pulse;
 mod start;
 mod supervisor;
 mod ticket;

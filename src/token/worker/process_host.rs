@@ -19,12 +19,13 @@ use tokio::{
 use super::{
     counters::Shown,
     link::{Done, Link},
+    pulse::Pulse,
     start::{Ready, Trouble},
     supervisor::{Plan, Supervisor},
     ticket::{self, Ticket},
 };
 use crate::token::{
-    Latch, OpenError, TokenConfig, TokenError,
+    KeyUses, Latch, OpenError, TokenConfig, TokenError,
     host::{Host, HostStatus, Job},
     meters::WorkerMeters,
     queue::Queue,
@@ -66,7 +67,8 @@ pub(super) struct Shared {
     pub ended: AtomicBool,
     pub meters: WorkerMeters,
     /// What workers count.
-    pub counters: Shown,
+    counters: Shown,
+    uses: Mutex<KeyUses>,
 }
 
 impl ProcessHost {
@@ -98,6 +100,7 @@ impl ProcessHost {
             ended: AtomicBool::new(false),
             meters: WorkerMeters::new(),
             counters: Shown::new(),
+            uses: Mutex::default(),
         });
         runtime.spawn(Supervisor::new(plan, Arc::clone(&shared)).run(started));
         Ok(Self { shared })
@@ -144,6 +147,10 @@ impl Host for ProcessHost {
 
     fn serves(&self) -> bool {
         self.shared.fault.borrow().is_none() && self.shared.active().is_some()
+    }
+
+    fn take_uses(&self) -> KeyUses {
+        std::mem::take(&mut *lock(&self.shared.uses))
     }
 
     fn worker_epoch(&self) -> u64 {
@@ -208,6 +215,16 @@ impl Shared {
     pub fn learn(&self, done: &Done) {
         self.meters.token_time.record(done.took.as_secs_f64());
         self.queue.costs.learn(done.kind, done.items, done.took, Instant::now());
+    }
+
+    /// Adds what a worker counted.
+    pub fn hear(&self, pulse: &Pulse) {
+        self.counters.add(&pulse.counters);
+        let mut uses = lock(&self.uses);
+        for (key, of_key) in &pulse.of_keys {
+            uses.add(*key, *of_key);
+        }
+        uses.of_others.add(pulse.of_others);
     }
 
     /// Tries again what was under way in a worker that died, where it may be.

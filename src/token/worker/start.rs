@@ -2,13 +2,16 @@
 //!
 //! The service reads the PIN and hands it over here, once for each worker; the worker wipes it after the login.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use keyreeve_pkcs11::{Class, Pin};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::frame::{Frame, Malformed, put};
+use super::{
+    frame::{Frame, Malformed, put},
+    pulse::Pulse,
+};
 use crate::token::TokenConfig;
 
 mod kind {
@@ -62,16 +65,6 @@ pub enum News {
     Pulse(Pulse),
 }
 
-/// What a worker says every [`PULSE_EVERY`], whether it has work or not: it is alive, and looks itself for calls that hang.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Pulse {
-    /// Of [`super::counters`].
-    pub counters: Vec<u64>,
-}
-
-/// A worker that has been silent for several of these does not run.
-pub const PULSE_EVERY: Duration = Duration::from_millis(200);
-
 impl Trouble {
     pub fn of_class(class: Class, text: &str) -> Self {
         Self {
@@ -112,9 +105,7 @@ pub fn put_news(out: &mut Vec<u8>, news: &News) {
         News::Failed(trouble) => json(out, kind::FAILED, serde_json::to_vec(trouble)),
         News::Fault(trouble) => json(out, kind::FAULT, serde_json::to_vec(trouble)),
         News::Handles(count) => put(out, 0, kind::HANDLES, |out| out.extend_from_slice(&count.to_be_bytes())),
-        News::Pulse(pulse) => put(out, 0, kind::PULSE, |out| {
-            out.extend(pulse.counters.iter().flat_map(|count| count.to_be_bytes()));
-        }),
+        News::Pulse(pulse) => put(out, 0, kind::PULSE, |out| pulse.put(out)),
     }
 }
 
@@ -126,12 +117,7 @@ pub fn news(frame: Frame<'_>) -> Result<Option<News>, Malformed> {
         kind::FAILED => News::Failed(serde_json::from_slice(frame.body).map_err(malformed)?),
         kind::FAULT => News::Fault(serde_json::from_slice(frame.body).map_err(malformed)?),
         kind::HANDLES => News::Handles(u64::from_be_bytes(frame.body.try_into().map_err(|_| Malformed)?)),
-        kind::PULSE => match frame.body.as_chunks() {
-            (counters, []) => News::Pulse(Pulse {
-                counters: counters.iter().map(|count| u64::from_be_bytes(*count)).collect(),
-            }),
-            _ => return Err(Malformed),
-        },
+        kind::PULSE => News::Pulse(Pulse::parse(frame.body)?),
         _ => return Ok(None),
     }))
 }

@@ -26,6 +26,7 @@ use super::{
     frame::{Frames, Malformed},
     link::{Death, Link},
     process_host::{Program, Shared},
+    pulse::PULSE_EVERY,
     start::{self, News, Start, Trouble},
     ticket::Ticket,
 };
@@ -244,7 +245,7 @@ impl Supervisor {
                 .read(
                     frames,
                     |done| shared.learn(&done),
-                    |pulse| shared.counters.add(&pulse.counters),
+                    |pulse| shared.hear(&pulse),
                     || shared.pump(),
                 )
                 .await;
@@ -353,7 +354,7 @@ impl Supervisor {
 
     fn look(&self) {
         // Calls that hang are the business of a worker's own watchdog, which knows when they began. This is for one that does not run.
-        let patience = (self.shared.call_deadline + Duration::from_millis(500)).max(3 * start::PULSE_EVERY);
+        let patience = (self.shared.call_deadline + Duration::from_millis(500)).max(3 * PULSE_EVERY);
         let looks = u32::try_from(patience.as_millis() / LOOK_EVERY.as_millis()).unwrap_or(u32::MAX);
         let standby = lock(&self.shared.standby).clone();
         for link in self.shared.active().iter().chain(&standby) {
