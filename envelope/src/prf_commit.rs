@@ -215,6 +215,12 @@ impl Plaintext {
     }
 }
 
+impl From<Zeroizing<Vec<u8>>> for Plaintext {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+}
+
 /// The service subkey `hedge.v1`, ready to use. Wiped on drop; no `Debug`, `Display`, `Clone`, `PartialEq`.
 pub struct HedgeKey(hmac::Key);
 

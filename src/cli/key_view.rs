@@ -13,6 +13,7 @@ pub struct KeyView {
     id: String,
     state: String,
     purpose: String,
+    suite: String,
     residency: String,
     owner: String,
     labels: BTreeMap<String, String>,
@@ -27,6 +28,8 @@ struct VersionView {
     version: u32,
     state: String,
     suite: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    iv_source: String,
     create_time: Option<String>,
     state_change_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,12 +53,14 @@ fn bare(name: &str, prefix: &str) -> String {
 impl From<v1::Key> for KeyView {
     fn from(key: v1::Key) -> Self {
         let purpose = v1::KeyPurpose::try_from(key.purpose).unwrap_or_default();
+        let suite = v1::KeySuite::try_from(key.suite).unwrap_or_default();
         let residency = v1::KeyResidency::try_from(key.residency).unwrap_or_default();
         Self {
             name: key.name,
             id: key.id,
             state: state(key.state),
             purpose: bare(purpose.as_str_name(), "KEY_PURPOSE_"),
+            suite: bare(suite.as_str_name(), "KEY_SUITE_"),
             residency: bare(residency.as_str_name(), "KEY_RESIDENCY_"),
             owner: key.owner,
             labels: key.labels.into_iter().collect(),
@@ -73,6 +78,7 @@ impl From<v1::KeyVersion> for VersionView {
             version: version.version,
             state: state(version.state),
             suite: version.suite,
+            iv_source: version.iv_source,
             create_time: time(&version.create_time),
             state_change_time: time(&version.state_change_time),
             destroy_time: time(&version.destroy_time),
@@ -89,6 +95,7 @@ impl Shown for KeyView {
             .fact("id", &self.id)
             .fact("state", &self.state)
             .fact("purpose", &self.purpose)
+            .fact("suite", &self.suite)
             .fact("residency", &self.residency)
             .fact("owner", &self.owner);
         for (label, value) in &self.labels {
@@ -109,11 +116,15 @@ impl Shown for KeyView {
                 "" => String::new(),
                 reason => format!(" ({reason})"),
             };
+            let ivs = match version.iv_source.as_str() {
+                "" => String::new(),
+                source => format!(", ivs from {source}"),
+            };
             let since = version.state_change_time.as_deref().or(version.create_time.as_deref());
             table.fact(
                 &format!("version {}", version.version),
                 format!(
-                    "{}{primary}, suite {}, since {}{destroyed}{reason}",
+                    "{}{primary}, suite {}{ivs}, since {}{destroyed}{reason}",
                     version.state,
                     version.suite,
                     since.unwrap_or("unknown")

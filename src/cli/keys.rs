@@ -1,6 +1,6 @@
 //! `keys create | list | show | rotate | suspend | resume | deactivate | compromise | destroy | cancel-destruction | attest`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use keyreeve_client::v1;
 
 use super::{
@@ -17,7 +17,10 @@ use crate::model::{KeyName, TeamName};
 #[derive(Debug, Subcommand)]
 pub enum Keys {
     /// Makes a key; its version 1 is active at once
-    #[command(after_help = "Example:\n  keyreeve keys create dev/shop/orders --label purpose=orders")]
+    #[command(after_help = "\
+Example:
+  keyreeve keys create dev/shop/orders --label purpose=orders
+  keyreeve keys create dev/shop/cards --suite token-gcm")]
     Create(Create),
     /// Lists the keys of a team
     #[command(after_help = "Example:\n  keyreeve keys list dev/shop")]
@@ -81,6 +84,10 @@ pub struct Create {
     /// The key, as in dev/shop/orders
     #[arg(value_name = "KEY")]
     name: KeyName,
+    /// How it encrypts: prf-commit makes a key per message, up to 64 KiB; token-gcm encrypts inside the token, up to 8 KiB, and does not
+    /// commit to its key
+    #[arg(long, value_enum, default_value_t = Suite::PrfCommit)]
+    suite: Suite,
     /// SPIFFE ID or person who answers for it; without it, the caller
     #[arg(long, default_value_t, hide_default_value = true)]
     owner: String,
@@ -91,6 +98,21 @@ pub struct Create {
     request_id: RequestId,
     #[command(flatten)]
     connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Suite {
+    PrfCommit,
+    TokenGcm,
+}
+
+impl From<Suite> for v1::KeySuite {
+    fn from(suite: Suite) -> Self {
+        match suite {
+            Suite::PrfCommit => Self::PrfCommit,
+            Suite::TokenGcm => Self::TokenGcm,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +226,7 @@ impl Create {
             owner: self.owner,
             labels: self.labels.into_iter().collect(),
             request_id: self.request_id.text(),
+            suite: v1::KeySuite::from(self.suite).into(),
             ..Default::default()
         };
         show(format, self.connection.open().await?.create_key(request).await?.key)

@@ -90,6 +90,8 @@ async fn observe_version(
         .map(|wrapped| wrapped.kcv());
     let claims = claims::of_version(&VersionFacts {
         at_birth: version.at_birth,
+        suite: version.suite,
+        iv_source: version.iv_source,
         in_use,
         destroyed: !version.state.holds_key(),
         software_token,

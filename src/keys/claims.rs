@@ -2,7 +2,7 @@
 //!
 //! Evidence says these sentences and no others. "As the token reports" is part of them: a dishonest module can report anything.
 
-use crate::model::TokenAttributes;
+use crate::model::{IvSource, Suite, TokenAttributes};
 
 /// One sentence, and when it is true.
 struct Claim<F> {
@@ -15,6 +15,8 @@ pub(super) struct VersionFacts {
     pub(super) at_birth: TokenAttributes,
     /// As reported now, after the token recomputed its key check value; `None` for destroyed versions.
     pub(super) in_use: Option<TokenAttributes>,
+    pub(super) suite: Suite,
+    pub(super) iv_source: Option<IvSource>,
     pub(super) destroyed: bool,
     pub(super) software_token: bool,
 }
@@ -45,7 +47,21 @@ const VERSION: &[Claim<VersionFacts>] = &[
     Claim {
         words: "suite 0002: the long-lived key never leaves the token in clear; a per-message key and the plaintext pass through \
                 service memory",
-        holds: |facts| !facts.destroyed,
+        holds: |facts| !facts.destroyed && facts.suite == Suite::PrfCommit,
+    },
+    Claim {
+        words: "suite 0001: messages are encrypted and decrypted in the token, and nothing derived from the key leaves it; the plaintext \
+                passes through service memory; a ciphertext does not commit to its key",
+        holds: |facts| !facts.destroyed && facts.suite == Suite::TokenGcm,
+    },
+    Claim {
+        words: "its ivs are 96 random bits that the token makes in the sealing call",
+        holds: |facts| !facts.destroyed && facts.iv_source == Some(IvSource::TokenMessage),
+    },
+    Claim {
+        words: "its ivs are 96 random bits of the token's generator that the service hands back to the token: not for an approved-only \
+                profile",
+        holds: |facts| !facts.destroyed && facts.iv_source == Some(IvSource::TokenRandom),
     },
     Claim {
         words: "all copies in service stores are deleted and the version is refused for ever; irrecoverable when the last backup \
@@ -108,6 +124,8 @@ mod tests {
     fn version(in_use: Option<TokenAttributes>) -> VersionFacts {
         VersionFacts {
             at_birth: at_birth(),
+            suite: Suite::PrfCommit,
+            iv_source: None,
             destroyed: in_use.is_none(),
             in_use,
             software_token: true,
@@ -146,6 +164,20 @@ mod tests {
         for claim in VERSION {
             assert!(!claim.words.contains("NEVER_EXTRACTABLE"), "{}", claim.words);
         }
+    }
+
+    #[test]
+    fn each_suite_has_its_own_words_and_only_suite_0001_speaks_of_ivs() {
+        let prf = of_version(&version(Some(copy_in_use()))).join("\n");
+        assert!(prf.contains("suite 0002") && !prf.contains("suite 0001") && !prf.contains("ivs"));
+        let gcm = VersionFacts {
+            suite: Suite::TokenGcm,
+            iv_source: Some(IvSource::TokenRandom),
+            ..version(Some(copy_in_use()))
+        };
+        let gcm = of_version(&gcm).join("\n");
+        assert!(gcm.contains("suite 0001") && !gcm.contains("suite 0002"));
+        assert!(gcm.contains("does not commit") && gcm.contains("not for an approved-only"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, Result,
     clock::Timestamp,
-    model::{Key, KeyName, KeyState, Purpose, Residency, Version},
+    model::{Key, KeyName, KeyState, Purpose, Residency, Suite, Version},
     policy::{MakesKey, Permit, Recorded, action},
     store::Change,
     token::Token,
@@ -23,6 +23,7 @@ pub struct CreateKey {
     pub name: KeyName,
     pub purpose: Purpose,
     pub residency: Residency,
+    pub suite: Suite,
     pub owner: Owner,
     pub labels: Labels,
     pub request_id: RequestId,
@@ -68,7 +69,7 @@ impl Keys {
         };
         let id = KeyId::from_bytes(new_id()?);
         let token = self.tokens.of(&team.environment.name)?;
-        let mut version = new_version(token, permit, id, KeyVersion::FIRST, now).await?;
+        let mut version = new_version(token, permit, (id, KeyVersion::FIRST), request.suite, now).await?;
         let owner = request.owner.as_str().unwrap_or(&permit.caller().identity().actor.id);
         let mut key = Key {
             id,
@@ -98,6 +99,7 @@ impl CreateKey {
             .with(self.owner.as_str().unwrap_or_default())
             .with_number(self.purpose as u32)
             .with_number(self.residency as u32)
+            .with_number(self.suite.number().into())
             .with_number(u32::try_from(labels.len()).unwrap_or(u32::MAX));
         let labels = labels.iter();
         labels.fold(start, |all, (key, value)| all.with(key).with(value))
@@ -108,14 +110,16 @@ impl CreateKey {
 pub(super) async fn new_version<A: MakesKey>(
     token: &Token,
     permit: &Permit<A>,
-    key: KeyId,
-    number: KeyVersion,
+    (key, number): (KeyId, KeyVersion),
+    suite: Suite,
     now: Timestamp,
 ) -> Result<Version> {
-    let made = token.make_version(permit, key, number, now).await?;
+    let made = token.make_version(permit, (key, number), suite, now).await?;
     Ok(Version {
         key,
         number,
+        suite,
+        iv_source: made.iv_source,
         state: KeyState::Active,
         state_before: None,
         state_changed: now,

@@ -48,7 +48,7 @@ impl Keys {
             .next()
             .ok_or_else(|| Error::invalid("name", "the key has no version number left"))?;
         let token = self.tokens.of(&key.team.environment.name)?;
-        let new = new_version(token, permit, key.id, number, now).await?;
+        let new = new_version(token, permit, (key.id, number), old.suite, now).await?;
 
         let mut rotated = Key::clone(key);
         rotated.primary = number;

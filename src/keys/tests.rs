@@ -418,6 +418,7 @@ async fn a_name_outside_the_permit_is_refused() {
         name: "dev/other/orders".parse().unwrap(),
         purpose: crate::model::Purpose::EncryptDecrypt,
         residency: crate::model::Residency::Wrapped,
+        suite: crate::model::Suite::PrfCommit,
         owner: Owner::new(String::new()).unwrap(),
         labels: Labels::default(),
         request_id: RequestId::default(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{EnvironmentId, KeyId, KeyName, KeyState, KeyVersion, Team};
+use super::{EnvironmentId, KeyId, KeyName, KeyState, KeyVersion, Suite, Team};
 use crate::{Error, Result, clock::Timestamp};
 
 /// What a key is for. One key, one purpose (`docs/formats.md`, section 1).
@@ -16,6 +16,31 @@ pub enum Purpose {
 pub enum Residency {
     /// In the store, wrapped by the KEK; unwrapped inside the token for use.
     Wrapped,
+}
+
+/// How a token makes the ivs of suite 0001: 96 random bits either way (`docs/formats.md`, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IvSource {
+    /// In the call that seals (PKCS#11 3.0, CKG_GENERATE_RANDOM): nobody else can choose one.
+    TokenMessage,
+    /// Twelve bytes of the token's generator (C_GenerateRandom), handed back to it by the service. Not for an approved-only profile.
+    TokenRandom,
+}
+
+impl IvSource {
+    /// The name in rows and output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenMessage => "TOKEN_MESSAGE",
+            Self::TokenRandom => "TOKEN_RANDOM",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::TokenMessage, Self::TokenRandom]
+            .into_iter()
+            .find(|source| source.as_str() == text)
+    }
 }
 
 /// A key: a name, an owner, and versions of which one is primary.
@@ -40,6 +65,10 @@ pub struct Key {
 pub struct Version {
     pub key: KeyId,
     pub number: KeyVersion,
+    /// How envelopes under this version are made; never changes.
+    pub suite: Suite,
+    /// Suite 0001: how the token made ivs when the version was made.
+    pub iv_source: Option<IvSource>,
     pub state: KeyState,
     /// The state from which destruction was scheduled; set in `PendingDestruction` only.
     pub state_before: Option<KeyState>,

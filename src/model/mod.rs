@@ -6,7 +6,7 @@ mod name;
 mod state;
 
 pub use environment::{Environment, Team};
-pub use key::{Blob, Key, Purpose, Residency, TokenAttributes, Version};
-pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, TeamId};
+pub use key::{Blob, IvSource, Key, Purpose, Residency, TokenAttributes, Version};
+pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, Suite, TeamId};
 pub use name::{EnvironmentName, FullName, InvalidName, KeyName, TeamName};
 pub use state::{KeyState, Transition, Use};

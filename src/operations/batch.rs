@@ -2,21 +2,19 @@
 //!
 //! All inputs of one version go to the token as one job. What would fail every item alike (policy, the key's state, the token) fails the call.
 
-use keyreeve_envelope::prf_commit::MessageKeys;
-
 use super::{
     DataKey, Opened, Operations, Sealed,
-    data_key::{DOES_NOT_OPEN, GENERATE, UNWRAP, fresh_data_keys},
+    data_key::{GENERATE, UNWRAP, fresh_data_keys},
     input::{BoundContext, Message, Opening},
-    sealing::{Body, Parsed, Prepared},
+    opening::Parsed,
+    sealing::{Body, ToSeal},
     tally::{self, Tally},
 };
 use crate::{
     Error, Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Use, Version},
+    model::{KeyName, Version},
     policy::{Context, Permit, Recorded, UsesKey, action},
-    token::{EnvelopeInput, Token},
 };
 
 /// Most items of one batch.
@@ -175,16 +173,14 @@ impl Operations {
 
     async fn seal_all(&self, permit: &Permit<action::Encrypt>, items: Items<Message>) -> Result<Batch<Sealed>> {
         let version = permit.on().protecting("encrypt")?;
-        let token = self.token_of(permit.on())?;
-        let prepare =
-            |item: &Message| Prepared::new(&self.hedge, version, Body::Message, item.ec_hash(), item.plaintext());
-        let prepared: Vec<Prepared> = items.good().map(prepare).collect::<Result<_>>()?;
-        let keys = keys_of(token, permit, version, &prepared).await?;
-        let sealed: Vec<Result<Sealed>> = items
+        let to_seal: Vec<ToSeal<'_>> = items
             .good()
-            .zip(prepared.iter().zip(&keys))
-            .map(|(item, (prepared, keys))| prepared.seal(keys, item.plaintext()))
+            .map(|item| ToSeal {
+                ec_hash: item.ec_hash(),
+                plaintext: item.plaintext(),
+            })
             .collect();
+        let sealed = self.seal_all_under(permit, version, Body::Message, &to_seal).await?;
         Ok(items.merge(sealed))
     }
 
@@ -194,29 +190,20 @@ impl Operations {
         items: Items<BoundContext>,
     ) -> Result<Batch<DataKey>> {
         let version = permit.on().protecting(GENERATE)?;
-        let token = self.token_of(permit.on())?;
-        let plaintexts = fresh_data_keys(token, permit, items.good().count()).await?;
-        let prepared: Vec<Prepared> = items
+        let plaintexts = fresh_data_keys(self.token_of(permit.on())?, permit, items.good().count()).await?;
+        let to_seal: Vec<ToSeal<'_>> = items
             .good()
             .zip(&plaintexts)
-            .map(|(context, key)| Prepared::new(&self.hedge, version, Body::DataKey, context.hash(), key.as_bytes()))
-            .collect::<Result<_>>()?;
-        let (keys, again) = if self.settings.verify_data_keys {
-            let first = keys_of(token, permit, version, &prepared);
-            let (keys, again) = tokio::try_join!(first, keys_of(token, permit, version, &prepared))?;
-            (keys, Some(again))
-        } else {
-            (keys_of(token, permit, version, &prepared).await?, None)
-        };
-        let made = plaintexts.into_iter().enumerate().map(|(at, plaintext)| {
-            let sealed = prepared[at].seal(&keys[at], plaintext.as_bytes())?;
-            if let Some(again) = &again
-                && !prepared[at].verifies(&again[at], &sealed, plaintext.as_bytes())
-            {
-                return Err(token.gave_wrong_answer(permit, DOES_NOT_OPEN));
-            }
-            Ok(DataKey { plaintext, sealed })
-        });
+            .map(|(context, key)| ToSeal {
+                ec_hash: context.hash(),
+                plaintext: key.as_bytes(),
+            })
+            .collect();
+        let sealed = self.seal_all_under(permit, version, Body::DataKey, &to_seal).await?;
+        let made = plaintexts
+            .into_iter()
+            .zip(sealed)
+            .map(|(plaintext, sealed)| sealed.map(|sealed| DataKey { plaintext, sealed }));
         let made: Vec<Result<DataKey>> = made.collect();
         Ok(items.merge(made))
     }
@@ -229,64 +216,38 @@ impl Operations {
         operation: &'static str,
     ) -> Result<Batch<Opened>> {
         let key = permit.on();
-        let token = self.token_of(key)?;
-        let openings: Vec<&Opening> = items.good().collect();
-        let parsed: Vec<Result<Parsed<'_, '_>>> = openings
-            .iter()
-            .map(|opening| Parsed::new(key, opening, body, operation))
-            .collect();
-        // One job for each version that occurs; most often one.
-        let versions = key.versions.iter().map(|version| {
+        let parsed = items.good().map(|opening| Parsed::new(key, opening, body, operation));
+        let parsed: Vec<Result<Parsed<'_, '_>>> = parsed.collect();
+        // Together for each version that occurs; most often one.
+        let of = |version: &Version| -> Vec<&Parsed<'_, '_>> {
             let of_version = |parsed: &&Parsed<'_, '_>| parsed.version.number == version.number;
-            let inputs: Vec<EnvelopeInput> = parsed.iter().flatten().filter(of_version).map(Parsed::input).collect();
-            (version, inputs)
-        });
-        let jobs = versions
-            .filter(|(_, inputs)| !inputs.is_empty())
-            .map(async |(version, inputs)| {
-                (
-                    version.number,
-                    token.envelope_keys(permit, version, Use::Process, inputs).await,
-                )
+            parsed.iter().flatten().filter(of_version).collect()
+        };
+        let jobs = key
+            .versions
+            .iter()
+            .map(|version| (version, of(version)))
+            .filter(|(_, parsed)| !parsed.is_empty())
+            .map(async |(version, parsed)| {
+                let opened = self.open_all_of(permit, version, &parsed).await;
+                (version.number, opened.map(Vec::into_iter))
             });
-        let mut answers: Vec<_> = futures_util::future::join_all(jobs)
-            .await
-            .into_iter()
-            .map(|(version, keys)| (version, keys.map(Vec::into_iter)))
-            .collect();
-        let mut next_keys = |version: &Version| -> Result<MessageKeys> {
-            let (_, keys) = answers
+        let mut answers = futures_util::future::join_all(jobs).await;
+        let mut next = |version: &Version| -> Result<Opened> {
+            let (_, opened) = answers
                 .iter_mut()
                 .find(|(number, _)| *number == version.number)
                 .expect("there is an answer for each version that occurs");
-            match keys {
-                Ok(keys) => Ok(keys.next().expect("there are keys for each input")),
+            match opened {
+                Ok(opened) => opened.next().expect("there is a result for each envelope"),
                 Err(error) => Err(error.clone()),
             }
         };
-        let opened: Vec<Result<Opened>> = parsed
-            .into_iter()
-            .zip(&openings)
-            .map(|(parsed, opening)| {
-                let parsed = parsed?;
-                let keys = next_keys(parsed.version)?;
-                Opened::new(&parsed, opening, parsed.open(&keys)?)
-            })
-            .collect();
+        let opened = parsed.iter().map(|parsed| match parsed {
+            Ok(parsed) => next(parsed.version),
+            Err(error) => Err(error.clone()),
+        });
+        let opened: Vec<Result<Opened>> = opened.collect();
         Ok(items.merge(opened))
     }
-}
-
-/// Message keys of each of `prepared`; the token is not troubled for none.
-async fn keys_of<A: UsesKey>(
-    token: &Token,
-    permit: &Permit<A>,
-    version: &Version,
-    prepared: &[Prepared],
-) -> Result<Vec<MessageKeys>> {
-    if prepared.is_empty() {
-        return Ok(Vec::new());
-    }
-    let inputs = prepared.iter().map(Prepared::input).collect();
-    token.envelope_keys(permit, version, Use::Protect, inputs).await
 }

@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 use super::{
     Opened, Operations, Sealed,
     input::{BoundContext, Opening},
-    sealing::{Body, Prepared, generator_failed},
+    sealing::{Body, generator_failed},
     tally::{self, Tally},
 };
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Use, Version},
+    model::KeyName,
     policy::{Context, Permit, Recorded, UsesKey, action},
     token::Token,
 };
@@ -107,38 +107,9 @@ impl Operations {
         let version = permit.on().protecting(GENERATE)?;
         let mut plaintext = fresh_data_keys(self.token_of(permit.on())?, permit, 1).await?;
         let plaintext = plaintext.pop().expect("one was asked for");
-        let sealed = self
-            .seal_data_key(permit, version, context.hash(), plaintext.as_bytes())
-            .await?;
+        let sealed = self.seal_under(permit, version, Body::DataKey, context.hash(), plaintext.as_bytes());
+        let sealed = sealed.await?;
         Ok(DataKey { plaintext, sealed })
-    }
-
-    /// Seals a data key and opens it again before it is given out: its loss would cost all that it seals.
-    pub(super) async fn seal_data_key<A: UsesKey>(
-        &self,
-        permit: &Permit<A>,
-        version: &Version,
-        ec_hash: &[u8; 32],
-        plaintext: &[u8],
-    ) -> Result<Sealed> {
-        if !self.settings.verify_data_keys {
-            return self
-                .seal_under(permit, version, Body::DataKey, ec_hash, plaintext)
-                .await;
-        }
-        let token = self.token_of(permit.on())?;
-        let prepared = Prepared::new(&self.hedge, version, Body::DataKey, ec_hash, plaintext)?;
-        // Both calls wait in the queue at the same time, so that two sessions work them where there are two.
-        let (keys, again) = tokio::try_join!(
-            token.envelope_key(permit, version, Use::Protect, prepared.input()),
-            token.envelope_key(permit, version, Use::Protect, prepared.input()),
-        )?;
-        let sealed = prepared.seal(&keys, plaintext)?;
-        if prepared.verifies(&again, &sealed, plaintext) {
-            Ok(sealed)
-        } else {
-            Err(token.gave_wrong_answer(permit, DOES_NOT_OPEN))
-        }
     }
 }
 

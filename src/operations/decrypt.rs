@@ -6,13 +6,14 @@ use static_assertions::assert_not_impl_any;
 use super::{
     Operations,
     input::Opening,
-    sealing::{Body, Parsed},
+    opening::Parsed,
+    sealing::Body,
     tally::{self, Tally},
 };
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Use},
+    model::KeyName,
     policy::{Context, Permit, Recorded, UsesKey, action},
 };
 
@@ -44,7 +45,7 @@ impl Operations {
     /// Opens an envelope of the permit's key.
     ///
     /// Errors: `DecryptFailed`, one and the same, for another key, an unknown version, a data key, another suite, length, commitment,
-    /// tag or context; `StateForbids` if the version exists and may not process; those of [`crate::token::Token::envelope_key`].
+    /// tag or context; `StateForbids` if the version exists and may not process; those of [`crate::token::Token::envelope_keys`].
     pub async fn decrypt(&self, permit: Permit<action::Decrypt>, request: Decrypt) -> Result<Recorded<Opened>> {
         let result = self.open(&permit, &request.opening).await;
         permit.complete(result).await
@@ -62,32 +63,7 @@ impl Operations {
         operation: &'static str,
     ) -> Result<Opened> {
         let parsed = Parsed::new(permit.on(), opening, body, operation)?;
-        self.open_parsed(permit, opening, &parsed).await
-    }
-
-    pub(super) async fn open_parsed<A: UsesKey>(
-        &self,
-        permit: &Permit<A>,
-        opening: &Opening,
-        parsed: &Parsed<'_, '_>,
-    ) -> Result<Opened> {
-        let token = self.token_of(permit.on())?;
-        let keys = token
-            .envelope_key(permit, parsed.version, Use::Process, parsed.input())
-            .await?;
-        Opened::new(parsed, opening, parsed.open(&keys)?)
-    }
-}
-
-impl Opened {
-    pub(super) fn new(parsed: &Parsed<'_, '_>, opening: &Opening, plaintext: Plaintext) -> Result<Self> {
-        Ok(Self {
-            plaintext,
-            key: parsed.version.key,
-            version: parsed.version.number,
-            envelope_len: opening.ciphertext().len(),
-            link: parsed.audit_link(),
-        })
+        self.open_parsed(permit, &parsed).await
     }
 }
 

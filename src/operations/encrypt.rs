@@ -6,14 +6,14 @@ use static_assertions::assert_not_impl_any;
 use super::{
     Operations,
     input::Message,
-    sealing::{Body, Prepared},
+    sealing::Body,
     tally::{self, Tally},
 };
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{KeyName, Use, Version},
-    policy::{Context, Permit, Recorded, UsesKey, action},
+    model::KeyName,
+    policy::{Context, Permit, Recorded, action},
 };
 
 /// A request to encrypt.
@@ -43,8 +43,10 @@ impl Encrypt {
 impl Operations {
     /// Encrypts under the primary version of the permit's key.
     ///
-    /// Returns an envelope: 32 B header, then salt, commitment, iv, ciphertext, tag (124 B more than the plaintext).
-    /// Errors: `StateForbids` unless the primary version is Active; those of [`crate::token::Token::envelope_key`].
+    /// Returns an envelope: 32 B header, then salt, commitment, iv, ciphertext, tag (124 B more than the plaintext); under suite 0001
+    /// header, iv, ciphertext, tag (60 B more, of at most 8,192).
+    /// Errors: `StateForbids` unless the primary version is Active; `InvalidArgument` for what is longer than the suite allows; those of
+    /// [`crate::token::Token::envelope_keys`].
     /// Source: NIST SP 800-108 (counter mode, HMAC-SHA-512), SP 800-38D; `docs/formats.md`.
     pub async fn encrypt(&self, permit: Permit<action::Encrypt>, request: Encrypt) -> Result<Recorded<Sealed>> {
         let result = self.seal(&permit, &request.message).await;
@@ -55,23 +57,6 @@ impl Operations {
         let version = permit.on().protecting("encrypt")?;
         let sealed = self.seal_under(permit, version, Body::Message, message.ec_hash(), message.plaintext());
         sealed.await
-    }
-
-    /// Seals without a check of the result.
-    pub(super) async fn seal_under<A: UsesKey>(
-        &self,
-        permit: &Permit<A>,
-        version: &Version,
-        body: Body,
-        ec_hash: &[u8; 32],
-        plaintext: &[u8],
-    ) -> Result<Sealed> {
-        let token = self.token_of(permit.on())?;
-        let prepared = Prepared::new(&self.hedge, version, body, ec_hash, plaintext)?;
-        let keys = token
-            .envelope_key(permit, version, Use::Protect, prepared.input())
-            .await?;
-        prepared.seal(&keys, plaintext)
     }
 }
 

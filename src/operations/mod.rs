@@ -9,6 +9,7 @@ mod data_key;
 mod decrypt;
 mod encrypt;
 mod input;
+mod opening;
 mod random;
 mod reencrypt;
 mod sealing;

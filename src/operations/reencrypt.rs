@@ -3,7 +3,7 @@
 use super::{
     Operations, Sealed,
     input::{BoundContext, Opening},
-    sealing::{Body, Parsed},
+    opening::Parsed,
 };
 use crate::{
     Result,
@@ -58,12 +58,9 @@ impl Operations {
     ) -> Result<ReEncrypted> {
         let parsed = Parsed::of_any_body(from.on(), &request.opening, "decrypt")?;
         let version = to.on().protecting("encrypt")?;
-        let opened = self.open_parsed(from, &request.opening, &parsed).await?;
+        let opened = self.open_parsed(from, &parsed).await?;
         let (ec_hash, plaintext) = (request.context.hash(), opened.plaintext.as_bytes());
-        let sealed = match parsed.body() {
-            Body::Message => self.seal_under(to, version, Body::Message, ec_hash, plaintext).await?,
-            Body::DataKey => self.seal_data_key(to, version, ec_hash, plaintext).await?,
-        };
+        let sealed = self.seal_under(to, version, parsed.body, ec_hash, plaintext).await?;
         Ok(ReEncrypted {
             sealed,
             source_version: opened.version,

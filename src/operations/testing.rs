@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     identity::{Caller, RequestFacts},
     keys::{CreateEnvironment, CreateKey, CreateTeam, Keys, Labels, Owner, RequestId},
-    model::{EnvironmentName, Key, KeyName, Purpose, Residency},
+    model::{EnvironmentName, Key, KeyName, Purpose, Residency, Suite},
     policy::{Action, Context, Gate, Permit, Policies, Recorded, Resource, System, action},
     store::{
         Committer, Directory,
@@ -41,12 +41,20 @@ pub(crate) struct Site {
     pub(crate) directory: Directory,
     pub(crate) committer: Arc<tokio::sync::Mutex<Committer>>,
     records: Arc<Mutex<Vec<Draft>>>,
+    /// Of the keys that it makes.
+    suite: Suite,
 }
 
 impl Site {
     /// With `dev/shop/orders`, made through the service.
     pub(crate) async fn new() -> Self {
-        let site = Self::empty().await;
+        Self::of(Suite::PrfCommit).await
+    }
+
+    /// The same, with keys of `suite`.
+    pub(crate) async fn of(suite: Suite) -> Self {
+        let mut site = Self::empty().await;
+        site.suite = suite;
         site.create_team("dev", "shop", false).await;
         site.create_key("dev/shop/orders").await.unwrap();
         site
@@ -80,6 +88,7 @@ impl Site {
             directory,
             committer,
             records,
+            suite: Suite::PrfCommit,
         }
     }
 
@@ -113,12 +122,17 @@ impl Site {
     }
 
     pub(crate) async fn create_key_once(&self, name: &str, request_id: &str) -> Result<Recorded<Arc<Key>>> {
+        self.create_key_of(name, self.suite, request_id).await
+    }
+
+    pub(crate) async fn create_key_of(&self, name: &str, suite: Suite, request_id: &str) -> Result<Recorded<Arc<Key>>> {
         let name: KeyName = name.parse().unwrap();
         let permit = self.permit::<action::CreateKey>(&name.team()).await?;
         let request = CreateKey {
             name,
             purpose: Purpose::EncryptDecrypt,
             residency: Residency::Wrapped,
+            suite,
             owner: Owner::new(String::new()).unwrap(),
             labels: Labels::default(),
             request_id: RequestId::new(request_id).unwrap(),

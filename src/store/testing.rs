@@ -9,7 +9,7 @@ use super::{Applied, Change, ChangeError, Committer, Directory, Options, RowKey,
 use crate::{
     clock::{ManualClock, Timestamp},
     model::{
-        Blob, Environment, EnvironmentId, Key, KeyId, KeyState, KeyVersion, Purpose, Residency, Team, TeamId,
+        Blob, Environment, EnvironmentId, Key, KeyId, KeyState, KeyVersion, Purpose, Residency, Suite, Team, TeamId,
         TokenAttributes, Version,
     },
 };
@@ -125,6 +125,8 @@ pub fn version(key: KeyId, number: u32) -> Version {
     Version {
         key,
         number: KeyVersion::new(number).unwrap(),
+        suite: Suite::PrfCommit,
+        iv_source: None,
         state: KeyState::Active,
         state_before: None,
         state_changed: Timestamp::from_unix_ms(4),

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use keyreeve_envelope::blob::KeyType;
 use keyreeve_pkcs11::ObjectHandle;
 
 use super::{host::Place, usage::Meter};
@@ -16,6 +17,8 @@ pub struct UnwrappedKey {
     pub handle: ObjectHandle,
     /// What its blob's verified tag binds it to.
     pub place: Place,
+    /// What it may be worked for: message keys (1), sealing in the token (2).
+    pub key_type: KeyType,
     /// Of its key: what is worked with it is counted there.
     pub meter: Arc<Meter>,
 }
@@ -140,7 +143,13 @@ mod tests {
         };
         let handle = ObjectHandle(u64::from(number));
         let meter = Usage::new(Ceilings::default()).meter(place.key);
-        ([number; 32], Arc::new(UnwrappedKey { handle, place, meter }))
+        let key = UnwrappedKey {
+            handle,
+            place,
+            key_type: KeyType::EnvelopePrf,
+            meter,
+        };
+        ([number; 32], Arc::new(key))
     }
 
     fn filled(numbers: std::ops::RangeInclusive<u8>) -> Handles {

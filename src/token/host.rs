@@ -4,18 +4,33 @@
 
 use std::{sync::Arc, time::Instant};
 
-use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKeys, subkey::SubkeyBytes};
+use keyreeve_envelope::{
+    EnvironmentId, KeyId, KeyVersion, Plaintext, Suite, prf_commit::MessageKeys, subkey::SubkeyBytes,
+};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{KeyUses, Lane, TokenError};
-use crate::model::{Blob, TokenAttributes};
+use crate::model::{Blob, IvSource, TokenAttributes};
 
 /// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
 #[derive(Clone, Copy)]
 pub struct EnvelopeInput {
     pub header: [u8; 32],
     pub salt: [u8; 32],
+    pub ec_hash: [u8; 32],
+}
+
+/// What is sealed in the token (suite 0001). The header follows from it and the [`Place`]; iv and associated data are made inside.
+pub struct SealInput {
+    pub data_key: bool,
+    pub ec_hash: [u8; 32],
+    pub plaintext: Plaintext,
+}
+
+/// What is opened in the token (suite 0001): a whole envelope, and SHA-256 of the canonical encryption context.
+pub struct OpenInput {
+    pub envelope: Vec<u8>,
     pub ec_hash: [u8; 32],
 }
 
@@ -36,8 +51,24 @@ pub enum Call {
         place: Place,
         inputs: Vec<EnvelopeInput>,
     },
-    /// A new type 1 version key, wrapped under the newest KEK, checked in use.
-    MakeEnvelopeKey { place: Place, created_ms: u64 },
+    /// Envelopes of suite 0001 under one version, one for each input, in order.
+    Seal {
+        blob: Arc<Blob>,
+        place: Place,
+        inputs: Arc<[SealInput]>,
+    },
+    /// Envelopes of suite 0001 opened with one version, in order.
+    Open {
+        blob: Arc<Blob>,
+        place: Place,
+        inputs: Arc<[OpenInput]>,
+    },
+    /// A new version key of the type that `suite` wants, wrapped under the newest KEK, checked in use.
+    MakeEnvelopeKey {
+        place: Place,
+        suite: Suite,
+        created_ms: u64,
+    },
     /// What the token reports of the unwrapped version now; recomputes its KCV.
     Attributes { blob: Arc<Blob>, place: Place },
     /// Whether the token unwraps this version to the key it was: its KCV is recomputed. Leaves the handle cache as it is.
@@ -67,6 +98,10 @@ pub enum SubkeyLabel {
 /// The answer to the call of the same name.
 pub enum Answer {
     EnvelopeKeys(Vec<MessageKeys>),
+    /// Whole envelopes.
+    Sealed(Vec<Vec<u8>>),
+    /// `None`: that one does not open, whatever is wrong with it.
+    Opened(Vec<Option<Plaintext>>),
     MadeEnvelopeKey(Box<MadeKey>),
     Attributes(TokenAttributes),
     Random(Zeroizing<Vec<u8>>),
@@ -80,6 +115,8 @@ static_assertions::assert_not_impl_any!(Answer: std::fmt::Debug, Clone, PartialE
 pub struct MadeKey {
     pub blob: Blob,
     pub at_birth: TokenAttributes,
+    /// Suite 0001: how this token makes ivs.
+    pub iv_source: Option<IvSource>,
 }
 
 /// A call with what the queue must know.

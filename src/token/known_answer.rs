@@ -6,6 +6,8 @@ use data_encoding::HEXLOWER;
 use keyreeve_pkcs11::{Attribute, CallError, KeyType, Mechanism, ObjectClass, Session, Template, presets};
 use serde::Serialize;
 
+use super::iv;
+
 /// One test and how it came out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KnownAnswer {
@@ -42,11 +44,12 @@ impl fmt::Display for KnownAnswer {
 
 /// Runs all tests; `offered`: the token's mechanism list.
 pub fn run(session: &Session, offered: &[Mechanism]) -> Vec<KnownAnswer> {
-    let tests: [(&'static str, Mechanism, Test); 4] = [
+    let tests: [(&'static str, Mechanism, Test); 5] = [
         ("HMAC-SHA-512", Mechanism::SHA512_HMAC, hmac_sha512),
         ("HMAC-SHA-256", Mechanism::SHA256_HMAC, hmac_sha256),
         ("AES key wrap (RFC 3394)", Mechanism::AES_KEY_WRAP, key_wrap),
         ("AES-CMAC", Mechanism::AES_CMAC, cmac),
+        ("AES-256-GCM", Mechanism::AES_GCM, gcm),
     ];
     let mut results: Vec<_> = tests
         .into_iter()
@@ -59,6 +62,12 @@ pub fn run(session: &Session, offered: &[Mechanism]) -> Vec<KnownAnswer> {
             },
         })
         .collect();
+    if iv::source(session, offered).is_some() {
+        results.push(KnownAnswer {
+            name: "1,000 ivs of AES-256-GCM differ",
+            outcome: outcome(iv::differ(session, offered)),
+        });
+    }
     results.push(KnownAnswer {
         name: "random numbers are not constant",
         outcome: outcome(random(session)),
@@ -112,6 +121,36 @@ fn cmac(session: &Session) -> Result<bool, CallError> {
     let result = session.aes_cmac(key, &hex("6bc1bee22e409f96e93d7e117393172a"));
     session.destroy(key)?;
     result.map(|answer| HEXLOWER.encode(&answer) == "28a7023f452e8f82bd4bf28d8c37c35c")
+}
+
+/// The specification of GCM (McGrew, Viega), test case 16; and back, but not with another bit in the tag.
+fn gcm(session: &Session) -> Result<bool, CallError> {
+    let template = known(
+        KeyType::Aes,
+        &hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"),
+    );
+    let key = session.create(&template.flags(&[Attribute::ENCRYPT, Attribute::DECRYPT], true))?;
+    let result = (|| {
+        let iv = hex("cafebabefacedbaddecaf888");
+        let iv: &[u8; 12] = iv.as_slice().try_into().expect("an iv has 12 bytes");
+        let aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let plaintext = hex(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525\
+             b16aedf5aa0de657ba637b39",
+        );
+        let mut sealed = vec![0; plaintext.len() + 16];
+        session.gcm_seal_into(key, iv, &aad, &plaintext, &mut sealed)?;
+        let expected = "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838\
+                        c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b";
+        let opened = session.gcm_open(key, iv, &aad, &sealed)?;
+        if HEXLOWER.encode(&sealed) != expected || *opened != plaintext {
+            return Ok(false);
+        }
+        *sealed.last_mut().expect("it has a tag") ^= 1;
+        Ok(session.gcm_open(key, iv, &aad, &sealed).is_err())
+    })();
+    session.destroy(key)?;
+    result
 }
 
 /// RFC 3394, section 4.6: wrapped bytes, and back: the unwrapped key must wrap to the same.

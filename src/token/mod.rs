@@ -12,6 +12,7 @@
 //! | `queue.rs`, `lane.rs`, `work.rs`, `session_thread.rs` | admission and turns, batches, the threads |
 //! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `handles.rs`, `usage.rs` | version keys made and unwrapped; the handle cache; uses of each key, and their ceilings |
+//! | `token_gcm.rs`, `iv.rs` | suite 0001: sealing and opening in the token; who makes the ivs |
 //! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
@@ -30,6 +31,7 @@ mod files;
 mod handles;
 pub mod host;
 mod init;
+mod iv;
 mod known_answer;
 mod lane;
 mod latch;
@@ -56,6 +58,7 @@ mod thread_host;
 mod throwaway;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
 mod token;
+mod token_gcm;
 mod usage;
 mod version_keys;
 mod watchdog;
@@ -66,7 +69,7 @@ pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
 pub use custodian_key::{CustodianKey, CustodianKeyError};
 pub use custodians::{Custodians, Signatures};
 pub use error::TokenError;
-pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job};
+pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, OpenInput, SealInput};
 pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};
 pub use keyreeve_pkcs11::exit_now;
 pub use known_answer::{KnownAnswer, Outcome as KnownAnswerOutcome};

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyreeve_envelope::prf_commit::{MessageKeys, kdf_input};
+use keyreeve_envelope::{
+    blob::KeyType,
+    prf_commit::{MessageKeys, kdf_input},
+};
 use keyreeve_pkcs11::Session;
 use zeroize::Zeroizing;
 
@@ -90,8 +93,14 @@ impl SessionThread {
             Call::EnvelopeKeys { blob, place, inputs } => {
                 self.envelope_keys(blob, *place, inputs).map(Answer::EnvelopeKeys)
             }
-            Call::MakeEnvelopeKey { place, created_ms } => self
-                .recovering(|thread| thread.make(*place, *created_ms))
+            Call::Seal { blob, place, inputs } => self.seal(blob, *place, inputs).map(Answer::Sealed),
+            Call::Open { blob, place, inputs } => self.open(blob, *place, inputs).map(Answer::Opened),
+            Call::MakeEnvelopeKey {
+                place,
+                suite,
+                created_ms,
+            } => self
+                .recovering(|thread| thread.make(*place, *suite, *created_ms))
                 .map(|made| Answer::MadeEnvelopeKey(Box::new(made))),
             Call::Attributes { blob, place } => self
                 .recovering(|thread| thread.attributes(blob, *place))
@@ -125,7 +134,7 @@ impl SessionThread {
         inputs: &[EnvelopeInput],
     ) -> Result<Vec<MessageKeys>, TokenError> {
         self.recovering(|thread| {
-            let key = thread.unwrapped(blob, place)?;
+            let key = thread.unwrapped_as(KeyType::EnvelopePrf, blob, place)?;
             let keys = inputs.iter().map(|input| thread.message_keys(&key, input)).collect();
             thread.let_go(key);
             keys
@@ -143,12 +152,17 @@ impl SessionThread {
         }
         let [.., a, b, c, d] = input.header;
         let body_length = u32::from_be_bytes([a, b, c, d]);
-        let charged = self.shared.usage.charge(&key.meter, body_length.into());
-        charged.map_err(Fault::Answer)?;
+        self.charge(key, usize::try_from(body_length).unwrap_or(usize::MAX))?;
         let message = kdf_input(&input.header, &input.salt, &input.ec_hash);
         self.timed(|session| {
             MessageKeys::fill_with(|out| session.hmac_sha512_into(key.handle, &message, out)).map_err(Fault::Call)
         })
+    }
+
+    /// Counts a use of `key` for so many bytes. Errors: `KeyCeiling`.
+    pub fn charge(&self, key: &UnwrappedKey, bytes: usize) -> Result<(), Fault> {
+        let charged = self.shared.usage.charge(&key.meter, bytes as u64);
+        charged.map_err(Fault::Answer)
     }
 
     fn random(&mut self, length: usize) -> Result<Zeroizing<Vec<u8>>, TokenError> {

@@ -11,23 +11,25 @@ use std::{
 };
 
 use aws_lc_rs::{
-    hmac,
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    cmac, hmac,
     key_wrap::{AES_256, AesKek, KeyWrap},
     rand,
 };
 use keyreeve_envelope::{
-    KekId,
+    Header, KekId, Plaintext, Suite,
     blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
     prf_commit::{MessageKeys, kdf_input},
     subkey::{Subkey, SubkeyBytes},
+    token_gcm,
 };
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Call, EnvelopeInput, Host, Job, TokenError,
+    Answer, Call, EnvelopeInput, Host, Job, OpenInput, SealInput, TokenError,
     host::{HostStatus, MadeKey, Place, SubkeyLabel},
 };
-use crate::model::{Blob, TokenAttributes};
+use crate::model::{Blob, IvSource, TokenAttributes};
 
 /// What a real token holds: the keys of the blob vectors.
 pub(crate) struct SoftwareHost {
@@ -81,26 +83,37 @@ impl SoftwareHost {
         self.evicted.lock().unwrap().clone()
     }
 
-    /// Wraps `secret` as version `version` of `key`.
-    pub(crate) fn wrap(&self, place: Place, secret: &[u8; 64]) -> Blob {
+    /// Wraps `secret` as the version at `place`: 64 bytes of type 1, 32 of type 2.
+    pub(crate) fn wrap(&self, place: Place, secret: &[u8]) -> Blob {
+        let key_type = match secret.len() {
+            64 => KeyType::EnvelopePrf,
+            _ => KeyType::Aes256,
+        };
         let mut wrapped = [0; 72];
         let wrapped = AesKek::new(&AES_256, &self.kek)
             .unwrap()
             .wrap(secret, &mut wrapped)
             .unwrap();
-        let input = kcv_input(place.key, place.version, KeyType::EnvelopePrf);
+        let input = kcv_input(place.key, place.version, key_type);
+        let kcv = match key_type {
+            KeyType::Aes256 => {
+                let key = cmac::Key::new(cmac::AES_256, secret).unwrap();
+                cmac::sign(&key, &input).unwrap().as_ref().try_into().unwrap()
+            }
+            _ => hmac_sha512(secret, &input)[..16].try_into().unwrap(),
+        };
         let fields = WrappedKey {
             imported: false,
             suite: WrapSuite::Kw,
             environment: place.environment,
             key_id: place.key,
             key_version: place.version,
-            key_type: KeyType::EnvelopePrf,
+            key_type,
             usage: KeyUsage::Envelope,
             kek_id: KekId::from_bytes([7; 16]),
             kek_epoch: 1,
             created_ms: 1_700_000_000_000,
-            kcv: hmac_sha512(secret, &input)[..16].try_into().unwrap(),
+            kcv,
             wrapped,
         };
         Blob::new(fields.encode(&self.tag(&fields.tag_input().unwrap())).unwrap())
@@ -111,7 +124,11 @@ impl SoftwareHost {
         hmac::sign(&key, input).as_ref().try_into().unwrap()
     }
 
-    fn unwrap_key(&self, blob: &Blob, place: Place) -> Result<[u8; 64], TokenError> {
+    fn unwrap_key<const N: usize>(&self, blob: &Blob, place: Place) -> Result<[u8; N], TokenError> {
+        self.unwrapped(blob, place)?.try_into().map_err(|_| TokenError::BlobTag)
+    }
+
+    fn unwrapped(&self, blob: &Blob, place: Place) -> Result<Vec<u8>, TokenError> {
         let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| TokenError::BlobTag)?;
         let tag = self.tag(&unverified.tag_input());
         let fields = unverified.verify(&tag).map_err(|_| TokenError::BlobTag)?;
@@ -124,7 +141,43 @@ impl SoftwareHost {
             .unwrap()
             .unwrap(fields.wrapped, &mut secret)
             .map_err(|_| TokenError::WrongAnswer("unwrap".into()))?;
-        Ok((&*secret).try_into().unwrap())
+        Ok(secret.to_vec())
+    }
+
+    fn seal(&self, blob: &Blob, place: Place, input: &SealInput) -> Result<Vec<u8>, TokenError> {
+        let key = gcm(&self.unwrap_key(blob, place)?);
+        let plaintext = input.plaintext.as_bytes();
+        let (id, version) = (place.key, place.version);
+        let header = Header::new(Suite::TokenGcm, id, version, input.data_key, plaintext.len()).unwrap();
+        token_gcm::seal_with(&header, &input.ec_hash, |aad, iv, out| {
+            rand::fill(iv).unwrap();
+            let mut sealed = plaintext.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*iv);
+            key.seal_in_place_append_tag(nonce, Aad::from(*aad), &mut sealed)
+                .unwrap();
+            out.copy_from_slice(&sealed);
+            Ok(())
+        })
+    }
+
+    fn open(&self, blob: &Blob, place: Place, input: &OpenInput) -> Result<Option<Plaintext>, TokenError> {
+        let key = gcm(&self.unwrap_key(blob, place)?);
+        let envelope = token_gcm::Envelope::parse(&input.envelope).unwrap();
+        let (nonce, aad) = (
+            Nonce::assume_unique_for_key(*envelope.iv()),
+            Aad::from(envelope.associated_data(&input.ec_hash)),
+        );
+        let mut body = envelope.ciphertext_and_tag().to_vec();
+        let opened = key.open_in_place(nonce, aad, &mut body).ok();
+        let mut opened = opened.map(|plaintext| plaintext.to_vec());
+        let count = self.envelope_inputs.fetch_add(1, Ordering::SeqCst);
+        if let (true, Some(byte)) = (
+            self.flip_answers.load(Ordering::SeqCst) && count % 2 == 1,
+            opened.as_mut().and_then(|opened| opened.first_mut()),
+        ) {
+            *byte ^= 1;
+        }
+        Ok(opened.map(Plaintext::new))
     }
 
     fn message_keys(&self, secret: &[u8; 64], input: &EnvelopeInput) -> MessageKeys {
@@ -148,16 +201,28 @@ impl SoftwareHost {
                     inputs.iter().map(|input| self.message_keys(&secret, input)).collect(),
                 ))
             }
-            Call::MakeEnvelopeKey { place, .. } => {
-                let mut secret = [0; 64];
+            Call::Seal { blob, place, inputs } => {
+                let sealed = inputs.iter().map(|input| self.seal(&blob, place, input));
+                sealed.collect::<Result<_, _>>().map(Answer::Sealed)
+            }
+            Call::Open { blob, place, inputs } => {
+                let opened = inputs.iter().map(|input| self.open(&blob, place, input));
+                opened.collect::<Result<_, _>>().map(Answer::Opened)
+            }
+            Call::MakeEnvelopeKey { place, suite, .. } => {
+                let mut secret = match suite {
+                    Suite::PrfCommit => vec![0; 64],
+                    Suite::TokenGcm => vec![0; 32],
+                };
                 rand::fill(&mut secret).unwrap();
                 Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
                     blob: self.wrap(place, &secret),
                     at_birth: at_birth(),
+                    iv_source: (suite == Suite::TokenGcm).then_some(IvSource::TokenRandom),
                 })))
             }
-            Call::Attributes { blob, place } => self.unwrap_key(&blob, place).map(|_| Answer::Attributes(in_use())),
-            Call::Check { blob, place } => self.unwrap_key(&blob, place).map(|_| Answer::Done),
+            Call::Attributes { blob, place } => self.unwrapped(&blob, place).map(|_| Answer::Attributes(in_use())),
+            Call::Check { blob, place } => self.unwrapped(&blob, place).map(|_| Answer::Done),
             Call::MasterKeyAttributes => Ok(Answer::Attributes(master_key())),
             Call::Random { length } => {
                 let mut bytes = Zeroizing::new(vec![0; length]);
@@ -259,6 +324,10 @@ fn master_key() -> TokenAttributes {
     }
 }
 
+fn gcm(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap())
+}
+
 fn hmac_sha512(key: &[u8], input: &[u8]) -> [u8; 64] {
     let key = hmac::Key::new(hmac::HMAC_SHA512, key);
     hmac::sign(&key, input).as_ref().try_into().unwrap()
@@ -267,6 +336,8 @@ fn hmac_sha512(key: &[u8], input: &[u8]) -> [u8; 64] {
 fn name_of(call: &Call) -> &'static str {
     match call {
         Call::EnvelopeKeys { .. } => "EnvelopeKeys",
+        Call::Seal { .. } => "Seal",
+        Call::Open { .. } => "Open",
         Call::MakeEnvelopeKey { .. } => "MakeEnvelopeKey",
         Call::Attributes { .. } => "Attributes",
         Call::Check { .. } => "Check",

@@ -17,14 +17,17 @@ use keyreeve_envelope::{KeyId, KeyVersion};
 use keyreeve_pkcs11::{Access, Class, Module, ModuleError, Pin, Session, TokenInfo};
 use tokio::sync::watch;
 
-use crate::clock::{Clock, SystemClock};
+use crate::{
+    clock::{Clock, SystemClock},
+    model::IvSource,
+};
 
 use super::{
     KeyUses, TokenError,
     config::{PinSource, TokenConfig},
     handles::Handles,
     host::{Host, HostStatus, Job},
-    known_answer,
+    iv, known_answer,
     latch::Latch,
     manifest::Manifest,
     open::{self, OpenError, OpenToken},
@@ -61,6 +64,8 @@ pub(super) struct Shared {
     /// Owns the login and every unwrapped key: a session object dies with the session that made it.
     pub keeper: Mutex<Option<Session>>,
     pub roots: RwLock<Arc<RootKeys>>,
+    /// `None`: the token does not offer what suite 0001 needs.
+    pub iv_source: Option<IvSource>,
     /// Names this run of the module in records: Unix seconds at its start.
     pub epoch: u64,
     pub failures: AtomicU32,
@@ -131,6 +136,7 @@ impl ThreadHost {
             )));
         }
         let threads = config.threads();
+        let iv_source = iv::source(&token.session, &offered);
         let shared = Arc::new(Shared {
             pin_source: config.pin_source()?,
             queue: Queue::new(config.queue_items, threads, config.weights.clone()),
@@ -142,6 +148,7 @@ impl ThreadHost {
             info: token.info,
             keeper: Mutex::new(Some(token.session)),
             roots: RwLock::new(Arc::new(roots)),
+            iv_source,
             epoch: u64::try_from(SystemClock.now().unix_ms() / 1000).unwrap_or(0),
             failures: AtomicU32::new(0),
             latch: token.latch,

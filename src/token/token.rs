@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
-    model::{Blob, EnvironmentName, Key, TokenAttributes, Use, Version},
+    model::{Blob, EnvironmentName, Key, Suite, TokenAttributes, Use, Version},
     policy::{Action, ChecksKeys, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
     store::Directory,
 };
@@ -102,22 +102,10 @@ impl Token {
         self.members.take_uses()
     }
 
-    /// The message keys of one envelope under `version`, which must be one of the permit's key.
+    /// The message keys of `inputs` under `version`, which must be one of the permit's key; in order, worked as one job.
     ///
     /// Errors: `StateForbids` if a change meanwhile ended this use; `Tampered` if the stored key fails its tag; `KeyCeiling`,
     /// `Overloaded`, `DeadlineExceeded`, `TokenUnavailable`, `TokenRefuses`.
-    pub async fn envelope_key<A: UsesKey>(
-        &self,
-        permit: &Permit<A>,
-        version: &Version,
-        purpose: Use,
-        input: EnvelopeInput,
-    ) -> Result<MessageKeys> {
-        let mut keys = self.envelope_keys(permit, version, purpose, vec![input]).await?;
-        keys.pop().ok_or_else(|| wrong_answer("no message keys"))
-    }
-
-    /// The message keys of `inputs`, in order, worked as one job. Errors: as [`Self::envelope_key`].
     pub async fn envelope_keys<A: UsesKey>(
         &self,
         permit: &Permit<A>,
@@ -125,33 +113,43 @@ impl Token {
         purpose: Use,
         inputs: Vec<EnvelopeInput>,
     ) -> Result<Vec<MessageKeys>> {
-        let blob = blob_of(permit, version)?;
-        let place = place_of(permit, version);
-        let (expected, hash) = (inputs.len(), *blob.sha256());
-        let answer = self.ask(permit, Call::EnvelopeKeys { blob, place, inputs }).await;
-        // The permit may be as old as the call's deadline is long, and most of that time is spent in the token's queue.
-        if let Some(state) = self.directory.stopped(version, purpose) {
-            if !state.processes() {
-                self.forget(hash, version).await; // the call may have unwrapped it again
-            }
-            return Err(permit.on().state_forbids_in(version, state, verb(purpose)));
-        }
-        match answer {
-            Ok(Answer::EnvelopeKeys(keys)) if keys.len() == expected => Ok(keys),
-            Ok(_) => Err(wrong_answer("message keys of another number")),
-            Err(error) => Err(refined(error, permit, version)),
+        let (blob, place) = (blob_of(permit, version)?, place_of(permit, version));
+        let expected = inputs.len();
+        let call = Call::EnvelopeKeys { blob, place, inputs };
+        match self.work(permit, version, purpose, call).await? {
+            Answer::EnvelopeKeys(keys) if keys.len() == expected => Ok(keys),
+            _ => Err(wrong_answer("message keys of another number")),
         }
     }
 
-    /// A new version key of type 1 in the permit's environment, wrapped and checked in use: where the group has several tokens, in
+    /// Runs `call`, which works `version`. Errors: as [`Self::envelope_keys`].
+    pub(super) async fn work<A: UsesKey>(
+        &self,
+        permit: &Permit<A>,
+        version: &Version,
+        purpose: Use,
+        call: Call,
+    ) -> Result<Answer> {
+        let answer = self.ask(permit, call).await;
+        // The permit may be as old as the call's deadline is long, and most of that time is spent in the token's queue.
+        if let Some(state) = self.directory.stopped(version, purpose) {
+            if let (false, Some(blob)) = (state.processes(), &version.blob) {
+                self.forget(*blob.sha256(), version).await; // the call may have unwrapped it again
+            }
+            return Err(permit.on().state_forbids_in(version, state, verb(purpose)));
+        }
+        answer.map_err(|error| refined(error, permit, version))
+    }
+
+    /// A new version key for `suite` in the permit's environment, wrapped and checked in use: where the group has several tokens, in
     /// another one than made it, so that no key is in use that the loss of one token would lose.
     ///
-    /// Errors: `TokenUnavailable` also if no second token can check it now.
+    /// Errors: `TokenUnavailable` also if no second token can check it now; `TokenRefuses` for a token that lacks what the suite needs.
     pub async fn make_version<A: MakesKey>(
         &self,
         permit: &Permit<A>,
-        key: KeyId,
-        version: KeyVersion,
+        (key, version): (KeyId, KeyVersion),
+        suite: Suite,
         now: Timestamp,
     ) -> Result<MadeKey> {
         let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
@@ -162,9 +160,10 @@ impl Token {
         };
         let call = Call::MakeEnvelopeKey {
             place,
+            suite,
             created_ms: u64::try_from(now.unix_ms()).map_err(|_| misuse("a clock before 1970"))?,
         };
-        let worked = self.work(permit, call).await?;
+        let worked = self.worked(permit, call).await?;
         let Answer::MadeEnvelopeKey(made) = worked.answer else {
             return Err(wrong_answer("not a made key"));
         };
@@ -315,10 +314,10 @@ impl Token {
     }
 
     async fn ask<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Answer, TokenError> {
-        Ok(self.work(permit, call).await?.answer)
+        Ok(self.worked(permit, call).await?.answer)
     }
 
-    async fn work<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Worked, TokenError> {
+    async fn worked<A: Action>(&self, permit: &Permit<A>, call: Call) -> Result<Worked, TokenError> {
         let caller = permit.caller();
         let worked = self.members.run(call, lane(permit), caller.facts().deadline).await?;
         permit.worked_by(&worked.serial, worked.worker_epoch);
@@ -364,7 +363,7 @@ fn tampered<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Error {
 }
 
 /// The wrapped key of `version`, if it is one of the permit's key.
-fn blob_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Result<Arc<Blob>> {
+pub(super) fn blob_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Result<Arc<Blob>> {
     if version.key != permit.on().id {
         return Err(misuse("a version of another key"));
     }
@@ -372,7 +371,7 @@ fn blob_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Result<Arc<Blob
 }
 
 /// What the tag of that wrapped key must say.
-fn place_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Place {
+pub(super) fn place_of<A: UsesKey>(permit: &Permit<A>, version: &Version) -> Place {
     let key = permit.on();
     Place {
         environment: key.team.environment.id,

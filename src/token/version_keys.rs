@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use keyreeve_envelope::{
-    KekId,
+    KekId, Suite,
     blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
     subkey::{Subkey, SubkeyBytes},
 };
-use keyreeve_pkcs11::{Attribute, CallError, Class, Mechanism, ObjectHandle, Session, presets};
+use keyreeve_pkcs11::{Attribute, CallError, Class, Mechanism, ObjectHandle, Session, Template, presets};
 use zeroize::Zeroizing;
 
 use super::{
@@ -45,44 +45,55 @@ impl SessionThread {
         if let Some(key) = self.shared.handles.find(blob.sha256()) {
             return Ok(key);
         }
-        let kek = self.epoch_of(wrapped.kek_id, wrapped.kek_epoch)?.kek;
+        let (kek, key_type) = (self.epoch_of(wrapped.kek_id, wrapped.kek_epoch)?.kek, wrapped.key_type);
         let handle = self
-            .timed(|_| {
-                keeper.unwrap(
-                    Mechanism::AES_KEY_WRAP,
-                    kek,
-                    wrapped.wrapped,
-                    &presets::version_key_in_use(),
-                )
-            })
+            .timed(|_| keeper.unwrap(Mechanism::AES_KEY_WRAP, kek, wrapped.wrapped, &in_use(key_type)))
             .map_err(|error| match error.class(self.shared.info.vendor()) {
                 Class::Caller => Fault::WrongAnswer(format!("a wrapped key with a good tag does not unwrap: {error}")),
                 _ => Fault::Call(error),
             })?;
-        if !wrapped.kcv_is(&self.kcv(handle, place)?) {
+        if !wrapped.kcv_is(&self.kcv(handle, place, key_type)?) {
             let _ = keeper.destroy(handle);
             return Err(Fault::WrongAnswer(
                 "an unwrapped key has another key check value".into(),
             ));
         }
-        let meter = self.shared.usage.meter(place.key);
-        Ok(self.remember(blob, UnwrappedKey { handle, place, meter }))
+        let key = UnwrappedKey {
+            handle,
+            place,
+            key_type,
+            meter: self.shared.usage.meter(place.key),
+        };
+        Ok(self.remember(blob, key))
+    }
+
+    /// The same, of the type that its use wants. Another type is a row that names another suite than its blob.
+    pub fn unwrapped_as(&mut self, key_type: KeyType, blob: &Blob, place: Place) -> Result<Arc<UnwrappedKey>, Fault> {
+        let key = self.unwrapped(blob, place)?;
+        if key.key_type == key_type {
+            return Ok(key);
+        }
+        self.let_go(key);
+        Err(Fault::Answer(TokenError::BlobTag))
     }
 
     /// Makes a version key: born extractable, wrapped, checked, destroyed, unwrapped for use, checked again.
-    pub fn make(&mut self, place: Place, created_ms: u64) -> Result<MadeKey, Fault> {
-        let roots = self.shared.roots();
+    pub fn make(&mut self, place: Place, suite: Suite, created_ms: u64) -> Result<MadeKey, Fault> {
+        let (roots, key_type) = (self.shared.roots(), type_of(suite));
         let epoch = roots.newest().ok_or_else(|| {
             Fault::Answer(TokenError::Refused(
                 "this token has not imported the newest epoch of its group: `keyreeve tokens import`".into(),
             ))
         })?;
-        let born = self.timed(|session| {
-            session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())
-        })?;
+        let iv_source = match suite {
+            Suite::PrfCommit => None,
+            Suite::TokenGcm => Some(self.iv_source()?),
+        };
+        let (mechanism, template) = at_birth(key_type);
+        let born = self.timed(|session| session.generate_key(mechanism, &template))?;
         let taken = (|| {
             let wrapped = self.timed(|session| session.wrap(Mechanism::AES_KEY_WRAP, epoch.kek, born))?;
-            Ok::<_, CallError>((wrapped, self.kcv(born, place)?, self.read_attributes(born)?))
+            Ok::<_, CallError>((wrapped, self.kcv(born, place, key_type)?, self.read_attributes(born)?))
         })();
         // Before anything else: this copy is extractable.
         let destroyed = self.timed(|session| session.destroy(born));
@@ -94,7 +105,7 @@ impl SessionThread {
             environment: place.environment,
             key_id: place.key,
             key_version: place.version,
-            key_type: KeyType::EnvelopePrf,
+            key_type,
             usage: KeyUsage::Envelope,
             kek_id: epoch.kek_id,
             kek_epoch: epoch.epoch,
@@ -109,14 +120,19 @@ impl SessionThread {
         // Unwraps with the fixed template and compares the KCV: the version is usable before it is committed.
         let used = self.unwrapped(&blob, place)?;
         self.let_go(used);
-        Ok(MadeKey { blob, at_birth })
+        Ok(MadeKey {
+            blob,
+            at_birth,
+            iv_source,
+        })
     }
 
     /// What the token reports of the key in use, and that its KCV is still the blob's.
     pub fn attributes(&mut self, blob: &Blob, place: Place) -> Result<TokenAttributes, Fault> {
         let key = self.unwrapped(blob, place)?;
         let result = (|| {
-            if !self.verified(blob, place)?.kcv_is(&self.kcv(key.handle, place)?) {
+            let kcv = self.kcv(key.handle, place, key.key_type)?;
+            if !self.verified(blob, place)?.kcv_is(&kcv) {
                 return Err(Fault::WrongAnswer("a key in use has another key check value".into()));
             }
             Ok(self.read_attributes(key.handle)?)
@@ -193,7 +209,8 @@ impl SessionThread {
                 "the version was destroyed: its tombstone stands".into(),
             )));
         }
-        if key.key_type != KeyType::EnvelopePrf || key.suite != WrapSuite::Kw {
+        let is_known = matches!(key.key_type, KeyType::EnvelopePrf | KeyType::Aes256);
+        if !is_known || key.suite != WrapSuite::Kw {
             return Err(Fault::Answer(TokenError::Refused(
                 "a key type or wrap suite that this release does not work with".into(),
             )));
@@ -211,8 +228,11 @@ impl SessionThread {
         })
     }
 
-    fn kcv(&self, key: ObjectHandle, place: Place) -> Result<[u8; 16], CallError> {
-        let input = kcv_input(place.key, place.version, KeyType::EnvelopePrf);
+    fn kcv(&self, key: ObjectHandle, place: Place, key_type: KeyType) -> Result<[u8; 16], CallError> {
+        let input = kcv_input(place.key, place.version, key_type);
+        if key_type == KeyType::Aes256 {
+            return self.timed(|session| session.aes_cmac(key, &input));
+        }
         let mut output = Zeroizing::new([0; 64]);
         self.timed(|session| session.hmac_sha512_into(key, &input, &mut output))?;
         Ok(*output.first_chunk().expect("64 is more than 16"))
@@ -224,5 +244,29 @@ impl SessionThread {
             self.let_go(out);
         }
         key
+    }
+}
+
+/// The type of key that a suite works with.
+const fn type_of(suite: Suite) -> KeyType {
+    match suite {
+        Suite::PrfCommit => KeyType::EnvelopePrf,
+        Suite::TokenGcm => KeyType::Aes256,
+    }
+}
+
+/// How a key of this type is generated. `verified` and `type_of` let no third type in.
+fn at_birth(key_type: KeyType) -> (Mechanism, Template) {
+    match key_type {
+        KeyType::Aes256 => (Mechanism::AES_KEY_GEN, presets::gcm_key_at_birth()),
+        _ => (Mechanism::GENERIC_SECRET_KEY_GEN, presets::version_key_at_birth()),
+    }
+}
+
+/// The fixed template under which it is unwrapped.
+fn in_use(key_type: KeyType) -> Template {
+    match key_type {
+        KeyType::Aes256 => presets::gcm_key_in_use(),
+        _ => presets::version_key_in_use(),
     }
 }

@@ -59,6 +59,7 @@ impl Waiting for Work {
             Work::Part { .. } => Kind::MessageKeys,
             Work::Whole(job, _) => match &job.call {
                 Call::EnvelopeKeys { .. } => Kind::MessageKeys,
+                Call::Seal { .. } | Call::Open { .. } => Kind::Message,
                 Call::MakeEnvelopeKey { .. } => Kind::MakeKey,
                 Call::Attributes { .. } | Call::Check { .. } => Kind::Attributes,
                 Call::Random { .. } => Kind::Random,
@@ -71,6 +72,8 @@ impl Waiting for Work {
         match self {
             Work::Whole(job, _) => match &job.call {
                 Call::EnvelopeKeys { inputs, .. } => inputs.len().max(1),
+                Call::Seal { inputs, .. } => inputs.len().max(1),
+                Call::Open { inputs, .. } => inputs.len().max(1),
                 // Making a key is about ten calls.
                 Call::MakeEnvelopeKey { .. } => 10,
                 _ => 1,

@@ -260,6 +260,7 @@ fn behind(group: &Group) {
     assert!(error.contains("epoch 2") && error.contains("tokens import"), "{error}");
     let call = keyreeve::token::Call::MakeEnvelopeKey {
         place: place(3),
+        suite: keyreeve_envelope::Suite::PrfCommit,
         created_ms: 1,
     };
     let error = crate::fixture::ask(&at_c, call).err().unwrap().to_string();

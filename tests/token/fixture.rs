@@ -209,7 +209,16 @@ pub fn submit(
 }
 
 pub fn make(host: &dyn Host, place: Place) -> MadeKey {
-    match ask(host, Call::MakeEnvelopeKey { place, created_ms: 1 }) {
+    make_of(host, place, Suite::PrfCommit)
+}
+
+pub fn make_of(host: &dyn Host, place: Place, suite: Suite) -> MadeKey {
+    let call = Call::MakeEnvelopeKey {
+        place,
+        suite,
+        created_ms: 1,
+    };
+    match ask(host, call) {
         Ok(Answer::MadeEnvelopeKey(made)) => *made,
         Ok(_) => panic!("another answer"),
         Err(error) => panic!("{error}"),

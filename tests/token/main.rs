@@ -10,5 +10,6 @@ mod probes;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
+mod token_gcm;
 mod vectors;
 mod workers;

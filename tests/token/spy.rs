@@ -1,12 +1,14 @@
-//! At most two PKCS#11 calls for the keys of one message, with 1 and with 2,000 objects: counted by OpenSC's pkcs11-spy.
+//! At most two PKCS#11 calls for the keys of one message, with 1 and with 2,000 objects, and for a message that the token itself seals
+//! (and one for its iv) or opens: counted by OpenSC's pkcs11-spy.
 
 use std::{path::PathBuf, process::Command, sync::Arc};
 
-use keyreeve::token::Host;
+use keyreeve::{model::Suite, token::Host};
 
 use crate::{
-    fixture::{initialised, keys, make, place, start},
+    fixture::{initialised, keys, make, make_of, place, start},
     support::{self, Kind, SOFTHSM, SPY, TestModule},
+    token_gcm::{open_all, seal_all},
 };
 
 const LOG: &str = "PKCS11SPY_OUTPUT";
@@ -46,6 +48,17 @@ fn count_calls(test: &TestModule) {
         make(&host, place);
     }
     assert_eq!(host.status().cached_handles, 2_000);
+    let gcm = Arc::new(make_of(&host, place(1), Suite::TokenGcm).blob);
+    let mut envelopes = Vec::new();
+    assert_eq!(
+        calls_of(|| envelopes = seal_all(&host, &gcm, place(1), &[b"hello"]).unwrap()),
+        ["C_GenerateRandom", "C_EncryptInit", "C_Encrypt"]
+    );
+    let inputs = envelopes.into_iter().map(|envelope| (envelope, [9; 32])).collect();
+    assert_eq!(
+        calls_of(|| drop(open_all(&host, &gcm, place(1), inputs).unwrap())),
+        ["C_DecryptInit", "C_Decrypt"]
+    );
     assert_eq!(
         calls_of(|| drop(keys(&host, &first, place(0)).unwrap())),
         ["C_SignInit", "C_Sign"]

@@ -8,13 +8,10 @@ use crate::{
     clock::Timestamp,
     grpc::system_service::About,
     keys::{Attestation, Checked, Listed, VersionAttestation},
-    model::{Environment, Key, KeyState, Purpose, Residency, Team, TokenAttributes, Version},
+    model::{Environment, IvSource, Key, KeyState, Purpose, Residency, Suite, Team, TokenAttributes, Version},
     operations::{Me, Status},
 };
 use std::sync::Arc;
-
-/// The only suite of this release.
-const SUITE: &str = "0002 PRF-COMMIT";
 
 pub(super) fn environment(environment: &Environment) -> proto::Environment {
     proto::Environment {
@@ -52,6 +49,7 @@ pub(super) fn key(key: &Key) -> proto::Key {
         versions: key.versions.iter().map(|held| version(held)).collect(),
         create_time: time(key.created),
         etag: etag(key),
+        suite: suite(key.primary_version().suite).into(),
     }
 }
 
@@ -152,11 +150,27 @@ fn version(version: &Version) -> proto::KeyVersion {
     proto::KeyVersion {
         version: version.number.number(),
         state: state(version.state).into(),
-        suite: SUITE.to_owned(),
+        suite: suite_name(version.suite).to_owned(),
         create_time: time(version.created),
         state_change_time: time(version.state_changed),
         destroy_time: version.destroy_at.and_then(time),
         state_reason: version.state_reason.clone(),
+        iv_source: version.iv_source.map_or("", IvSource::as_str).to_owned(),
+    }
+}
+
+/// Number and name, as the formats have them.
+const fn suite_name(suite: Suite) -> &'static str {
+    match suite {
+        Suite::TokenGcm => "0001 TOKEN-GCM",
+        Suite::PrfCommit => "0002 PRF-COMMIT",
+    }
+}
+
+const fn suite(suite: Suite) -> proto::KeySuite {
+    match suite {
+        Suite::TokenGcm => proto::KeySuite::TokenGcm,
+        Suite::PrfCommit => proto::KeySuite::PrfCommit,
     }
 }
 

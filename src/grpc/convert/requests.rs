@@ -9,7 +9,7 @@ use crate::{
         CancelDestruction, ChangeState, CreateEnvironment, CreateKey, CreateTeam, DestroyKey, Labels, Owner, Reason,
         RequestId, RotateKey,
     },
-    model::{EnvironmentName, FullName, KeyName, KeyVersion, Purpose, Residency, TeamName},
+    model::{EnvironmentName, FullName, KeyName, KeyVersion, Purpose, Residency, Suite, TeamName},
     operations::{
         BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, BoundContext, Decrypt, Encrypt,
         GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, Items, Message, Opening, ReEncrypt,
@@ -256,10 +256,16 @@ impl TryFrom<proto::CreateKeyRequest> for CreateKey {
                 ));
             }
         };
+        let suite = match proto::KeySuite::try_from(request.suite) {
+            Ok(proto::KeySuite::Unspecified | proto::KeySuite::PrfCommit) => Suite::PrfCommit,
+            Ok(proto::KeySuite::TokenGcm) => Suite::TokenGcm,
+            Err(_) => return Err(Error::invalid("suite", "it is not known: use PRF_COMMIT or TOKEN_GCM")),
+        };
         Ok(Self {
             name,
             purpose,
             residency,
+            suite,
             owner: Owner::new(request.owner)?,
             labels: Labels::new(request.labels)?,
             request_id: RequestId::new(&request.request_id)?,

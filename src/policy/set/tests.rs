@@ -68,6 +68,8 @@ fn key(name: &str, labels: &[(&str, &str)], row_version: u64) -> model::Key {
     let id = KeyId::from_bytes([3; 16]);
     let number = KeyVersion::new(1).unwrap();
     let version = model::Version {
+        suite: model::Suite::PrfCommit,
+        iv_source: None,
         key: id,
         number,
         state: KeyState::Active,

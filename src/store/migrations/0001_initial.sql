@@ -50,6 +50,8 @@ CREATE TABLE key_versions (
     at_birth INTEGER NOT NULL,
     at_birth_observed INTEGER NOT NULL,
     created INTEGER NOT NULL,
+    suite INTEGER NOT NULL,
+    iv_source TEXT,
     row_version INTEGER NOT NULL,
     change_seq INTEGER NOT NULL,
     row_mac BLOB NOT NULL,

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{ColumnShape, Values, columns, or_null, text, time};
 use crate::{
     clock::Timestamp,
-    model::{Blob, Key, KeyId, KeyState, KeyVersion, Purpose, Residency, Team, TeamId, TokenAttributes, Version},
+    model::{
+        Blob, IvSource, Key, KeyId, KeyState, KeyVersion, Purpose, Residency, Suite, Team, TeamId, TokenAttributes,
+        Version,
+    },
     store::{Column, Kind, Row, StoreError, Table, Value, backend::StoredRow},
 };
 
@@ -33,6 +36,8 @@ pub const KEY_VERSIONS: &[ColumnShape] = &[
     (9, "at_birth", Kind::Integer),
     (10, "at_birth_observed", Kind::Integer),
     (11, "created", Kind::Integer),
+    (12, "suite", Kind::Integer),
+    (13, "iv_source", Kind::Text),
 ];
 
 /// Place in `KEYS` that the committer looks at.
@@ -101,6 +106,8 @@ impl Row for Version {
             Value::Integer(attribute_bits(&self.at_birth)),
             time(Timestamp::from_unix_ms(self.at_birth.observed)),
             time(self.created),
+            Value::Integer(self.suite.number().into()),
+            or_null(self.iv_source.map(|source| text(source.as_str())), Kind::Text),
         ];
         columns(KEY_VERSIONS, values)
     }
@@ -162,6 +169,14 @@ pub fn version(row: &StoredRow) -> Result<Version, StoreError> {
             attributes(bits, values.time()?.unix_ms())
         },
         created: values.time()?,
+        suite: {
+            let number = u16::try_from(values.integer()?).ok();
+            number.and_then(Suite::from_number).ok_or_else(|| values.unreadable())?
+        },
+        iv_source: match values.text_or_null()? {
+            Some(source) => Some(IvSource::parse(source).ok_or_else(|| values.unreadable())?),
+            None => None,
+        },
         row_version: row.row_version,
     })
 }

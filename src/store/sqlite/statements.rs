@@ -11,7 +11,7 @@ pub const fn insert(table: Table) -> &'static str {
             "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING"
         }
         Table::KeyVersions => {
-            "INSERT INTO key_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+            "INSERT INTO key_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
              ON CONFLICT DO NOTHING"
         }
         Table::LogEpochs => "INSERT INTO log_epochs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
@@ -37,8 +37,9 @@ pub const fn update(table: Table) -> &'static str {
         }
         Table::KeyVersions => {
             "UPDATE key_versions SET state = ?3, state_before = ?4, state_changed = ?5, state_reason = ?6, \
-             destroy_at = ?7, blob = ?8, at_birth = ?9, at_birth_observed = ?10, created = ?11, row_version = ?12, \
-             change_seq = ?13, row_mac = ?14 WHERE key_id = ?1 AND number = ?2 AND row_version = ?15"
+             destroy_at = ?7, blob = ?8, at_birth = ?9, at_birth_observed = ?10, created = ?11, suite = ?12, \
+             iv_source = ?13, row_version = ?14, change_seq = ?15, row_mac = ?16 \
+             WHERE key_id = ?1 AND number = ?2 AND row_version = ?17"
         }
         Table::LogEpochs => {
             "UPDATE log_epochs SET reason = ?3, opened = ?4, last_size = ?5, last_root = ?6, row_version = ?7, \

@@ -11,6 +11,8 @@ use std::{
 pub enum Kind {
     /// One input of one key.
     MessageKeys,
+    /// One message sealed or opened in the token.
+    Message,
     MakeKey,
     Attributes,
     Random,
@@ -18,7 +20,7 @@ pub enum Kind {
 }
 
 /// What is believed before anything is measured, in nanoseconds an item: a software token.
-const AT_FIRST: [u64; 5] = [10_000, 50_000, 100_000, 5_000, 20_000];
+const AT_FIRST: [u64; 6] = [10_000, 20_000, 50_000, 100_000, 5_000, 20_000];
 /// The weight of one measurement is 1 in so many.
 const SMOOTHING: i64 = 32;
 /// One measurement counts for so many times what was believed at most: a thread that did not run is no slow token.

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, prf_commit::MessageKeys, subkey::SubkeyBytes};
+use keyreeve_envelope::{
+    EnvironmentId, KeyId, KeyVersion, Plaintext, Suite, prf_commit::MessageKeys, subkey::SubkeyBytes,
+};
 use zeroize::Zeroizing;
 
 use super::frame::{self, Frame, Malformed, put};
 use crate::{
-    model::{Blob, TokenAttributes},
+    model::{Blob, IvSource, TokenAttributes},
     token::{
-        Answer, Call, EnvelopeInput, TokenError,
+        Answer, Call, EnvelopeInput, OpenInput, SealInput, TokenError,
         host::{MadeKey, Place, SubkeyLabel},
     },
 };
@@ -24,7 +26,9 @@ mod kind {
     pub const SUBKEY: u8 = 0x06;
     pub const EVICT: u8 = 0x07;
     pub const PROBE: u8 = 0x08;
-    pub const CHECK: u8 = 0x09;
+    pub const SEAL: u8 = 0x09;
+    pub const OPEN: u8 = 0x0a;
+    pub const CHECK: u8 = 0x0b;
 
     pub const KEYS: u8 = 0x81;
     pub const MADE: u8 = 0x82;
@@ -32,6 +36,8 @@ mod kind {
     pub const BYTES: u8 = 0x84;
     pub const SUBKEY_BYTES: u8 = 0x85;
     pub const DONE: u8 = 0x86;
+    pub const SEALED: u8 = 0x87;
+    pub const OPENED: u8 = 0x88;
 
     pub const OVERLOADED: u8 = 0xc1;
     pub const EXPIRED: u8 = 0xc2;
@@ -61,8 +67,30 @@ pub fn put_envelope_keys(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, 
 pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
     match call {
         Call::EnvelopeKeys { blob, place, inputs } => put_envelope_keys(out, id, blob, *place, inputs),
-        Call::MakeEnvelopeKey { place, created_ms } => put(out, id, kind::MAKE, |out| {
+        Call::Seal { blob, place, inputs } => put(out, id, kind::SEAL, |out| {
             put_place(out, *place);
+            put_bytes(out, blob.bytes());
+            for input in inputs.iter() {
+                out.push(u8::from(input.data_key));
+                out.extend_from_slice(&input.ec_hash);
+                put_bytes(out, input.plaintext.as_bytes());
+            }
+        }),
+        Call::Open { blob, place, inputs } => put(out, id, kind::OPEN, |out| {
+            put_place(out, *place);
+            put_bytes(out, blob.bytes());
+            for input in inputs.iter() {
+                out.extend_from_slice(&input.ec_hash);
+                put_bytes(out, &input.envelope);
+            }
+        }),
+        Call::MakeEnvelopeKey {
+            place,
+            suite,
+            created_ms,
+        } => put(out, id, kind::MAKE, |out| {
+            put_place(out, *place);
+            out.extend_from_slice(&suite.number().to_be_bytes());
             out.extend_from_slice(&created_ms.to_be_bytes());
         }),
         Call::Attributes { blob, place } => put(out, id, kind::ATTRIBUTES, |out| {
@@ -91,8 +119,34 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
             blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
             inputs: body.inputs()?,
         },
+        kind::SEAL => Call::Seal {
+            place: body.place()?,
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+            inputs: body
+                .all(|body| {
+                    Ok(SealInput {
+                        data_key: body.flag()?,
+                        ec_hash: body.array()?,
+                        plaintext: Plaintext::new(body.bytes()?.to_vec()),
+                    })
+                })?
+                .into(),
+        },
+        kind::OPEN => Call::Open {
+            place: body.place()?,
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+            inputs: body
+                .all(|body| {
+                    Ok(OpenInput {
+                        ec_hash: body.array()?,
+                        envelope: body.bytes()?.to_vec(),
+                    })
+                })?
+                .into(),
+        },
         kind::MAKE => Call::MakeEnvelopeKey {
             place: body.place()?,
+            suite: Suite::from_number(u16::from_be_bytes(body.array()?)).ok_or(Malformed)?,
             created_ms: body.u64()?,
         },
         kind::ATTRIBUTES => Call::Attributes {
@@ -144,7 +198,14 @@ pub fn outcome(frame: Frame<'_>) -> Result<(Outcome, Duration), Malformed> {
     let mut body = Body(body);
     let outcome = match frame.kind {
         kind::KEYS => Ok(Answer::EnvelopeKeys(body.message_keys()?)),
+        kind::SEALED => Ok(Answer::Sealed(body.all(|body| Ok(body.bytes()?.to_vec()))?)),
+        kind::OPENED => Ok(Answer::Opened(body.all(|body| {
+            let opens = body.flag()?;
+            let plaintext = Plaintext::new(body.bytes()?.to_vec());
+            Ok(opens.then_some(plaintext))
+        })?)),
         kind::MADE => Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
+            iv_source: body.iv_source()?,
             at_birth: body.attributes()?,
             blob: Blob::new(body.rest().to_vec()),
         }))),
@@ -188,7 +249,23 @@ fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
                 out.extend_from_slice(keys.prf_output());
             }
         }),
+        Answer::Sealed(envelopes) => put(out, id, kind::SEALED, |out| {
+            for envelope in envelopes {
+                put_bytes(out, envelope);
+            }
+        }),
+        Answer::Opened(opened) => put(out, id, kind::OPENED, |out| {
+            for plaintext in opened {
+                out.push(u8::from(plaintext.is_some()));
+                put_bytes(out, plaintext.as_ref().map_or(&[], Plaintext::as_bytes));
+            }
+        }),
         Answer::MadeEnvelopeKey(made) => put(out, id, kind::MADE, |out| {
+            out.push(match made.iv_source {
+                None => 0,
+                Some(IvSource::TokenMessage) => 1,
+                Some(IvSource::TokenRandom) => 2,
+            });
             put_attributes(out, &made.at_birth);
             out.extend_from_slice(made.blob.bytes());
         }),
@@ -206,7 +283,7 @@ fn put_text(out: &mut Vec<u8>, id: u64, kind: u8, text: &str) {
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).expect("blobs are short");
+    let length = u32::try_from(bytes.len()).expect("blobs and envelopes are short");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);
 }
@@ -282,6 +359,24 @@ impl<'a> Body<'a> {
             environment: EnvironmentId::from_bytes(self.array()?),
             key: KeyId::from_bytes(self.array()?),
             version: KeyVersion::new(u32::from_be_bytes(self.array()?)).ok_or(Malformed)?,
+        })
+    }
+
+    /// What is left, as values of one form.
+    fn all<T>(&mut self, one: impl Fn(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+        let mut all = Vec::new();
+        while !self.0.is_empty() {
+            all.push(one(self)?);
+        }
+        Ok(all)
+    }
+
+    fn iv_source(&mut self) -> Result<Option<IvSource>, Malformed> {
+        Ok(match self.array()? {
+            [0] => None,
+            [1] => Some(IvSource::TokenMessage),
+            [2] => Some(IvSource::TokenRandom),
+            _ => return Err(Malformed),
         })
     }
 
@@ -368,8 +463,29 @@ mod tests {
                 place: place(),
                 inputs: vec![input(10), input(20)],
             },
+            Call::Seal {
+                blob: blob(),
+                place: place(),
+                inputs: [b"".as_slice(), b"hello"]
+                    .map(|plaintext| SealInput {
+                        data_key: plaintext.is_empty(),
+                        ec_hash: [3; 32],
+                        plaintext: Plaintext::new(plaintext.to_vec()),
+                    })
+                    .into(),
+            },
+            Call::Open {
+                blob: blob(),
+                place: place(),
+                inputs: vec![OpenInput {
+                    ec_hash: [3; 32],
+                    envelope: vec![5; 65],
+                }]
+                .into(),
+            },
             Call::MakeEnvelopeKey {
                 place: place(),
+                suite: Suite::TokenGcm,
                 created_ms: 1_700_000_000_000,
             },
             Call::Attributes {
@@ -410,7 +526,14 @@ mod tests {
             Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
                 blob: Blob::new(vec![8; 198]),
                 at_birth: attributes,
+                iv_source: Some(IvSource::TokenRandom),
             }))),
+            Ok(Answer::Sealed(vec![vec![1; 65], vec![2; 60]])),
+            Ok(Answer::Opened(vec![
+                Some(Plaintext::new(vec![1; 5])),
+                None,
+                Some(Plaintext::new(vec![])),
+            ])),
             Ok(Answer::Attributes(attributes)),
             Ok(Answer::Random(Zeroizing::new(vec![6; 48]))),
             Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&[7; 64]))),

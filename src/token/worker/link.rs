@@ -125,6 +125,7 @@ impl Link {
                 Err(_) => return,
             }
         }
+        state.out[..].zeroize(); // plaintext to be sealed may be in it
         state.out.clear();
         state.sent = 0;
     }
