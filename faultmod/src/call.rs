@@ -87,6 +87,18 @@ impl Output {
         unsafe { *buffer.add((bit / 8) as usize) ^= 1 << (bit % 8) };
         Some(bit)
     }
+
+    /// Says that the call wrote a byte more than there was `room` for. `false` when it wrote nothing.
+    pub fn overstate(self, room: CK_ULONG, rv: CK_RV) -> bool {
+        match self {
+            Output::Bytes(_, length) if rv == CKR_OK && room > 0 => {
+                // SAFETY: `room` is not 0, so the caller's length was valid before the call, and is until it returns.
+                unsafe { *length = room + 1 };
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +131,15 @@ mod tests {
         assert_eq!(flip(8, 8, CKR_BUFFER_TOO_SMALL, 0), (None, vec![]));
         assert_eq!(flip(8, 0, CKR_OK, 0), (None, vec![]));
         assert_eq!(Output::Nothing.flip(8, CKR_OK, 0), None);
+    }
+
+    #[test]
+    fn a_length_is_overstated_where_bytes_were_returned() {
+        let (mut buffer, mut length) = ([0u8; 8], 4);
+        let output = Output::Bytes(buffer.as_mut_ptr(), &mut length);
+        assert!(!output.overstate(8, CKR_BUFFER_TOO_SMALL) && !output.overstate(0, CKR_OK));
+        assert!(output.overstate(8, CKR_OK));
+        assert_eq!(length, 9);
     }
 
     #[test]

@@ -58,4 +58,7 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bit: Option<u64>,
     },
+    /// Reports one byte more than the caller's buffer has room for, and leaves CKR_OK: the word of a broken module. Strikes the
+    /// calls that `CorruptOutput` strikes, of functions that report a length.
+    OverstateLength,
 }

@@ -23,6 +23,11 @@ macro_rules! functions {
                 match self { $($(Function::$name => stringify!($subject) == "Session"),*),* }
             }
 
+            /// Whether the call reports how many bytes it returns.
+            pub(crate) fn reports_length(self) -> bool {
+                match self { $($(Function::$name => stringify!($output) == "Bytes"),*),* }
+            }
+
             /// Whether the call returns bytes, which a fault may then falsify.
             pub(crate) fn has_output(self) -> bool {
                 match self { $($(Function::$name => stringify!($output) != "Nothing"),*),* }
@@ -43,6 +48,7 @@ impl Function {
         match fault {
             Fault::DropSession { .. } | Fault::Logout { .. } => self.has_session(),
             Fault::CorruptOutput { .. } => self.has_output(),
+            Fault::OverstateLength => self.reports_length(),
             Fault::Delay { .. }
             | Fault::Return { .. }
             | Fault::Hang { .. }

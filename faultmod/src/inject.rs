@@ -53,6 +53,14 @@ impl Engine {
                 }
                 rv
             }
+            Fault::OverstateLength => {
+                let room = call.output.room();
+                let rv = real();
+                if !call.output.overstate(room, rv) {
+                    return (rv, None);
+                }
+                rv
+            }
         };
         (rv, Some(fault))
     }

@@ -8,10 +8,13 @@ use crate::mechanism::Mechanism;
 use crate::rv::{CallError, Function};
 use crate::token::{Selector, TokenInfo};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki_sys::{CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_SLOT_ID, CK_TOKEN_INFO, CK_VERSION};
+use cryptoki_sys::{CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG, CK_VERSION};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// No token lists more: the standard names some 500.
+const MAX_MECHANISMS: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
@@ -144,12 +147,12 @@ impl Module {
         check(Function::C_GetMechanismList, unsafe {
             call(slot as CK_SLOT_ID, std::ptr::null_mut(), &mut count)
         })?;
-        let mut list = vec![0; count as usize];
+        let mut list = vec![0; within(Function::C_GetMechanismList, count, MAX_MECHANISMS)?];
         // SAFETY: `list` has room for `count` entries, and the function writes at most that many.
         check(Function::C_GetMechanismList, unsafe {
             call(slot as CK_SLOT_ID, list.as_mut_ptr(), &mut count)
         })?;
-        list.truncate(count as usize);
+        list.truncate(within(Function::C_GetMechanismList, count, list.len())?);
         Ok(list.into_iter().map(Mechanism).collect())
     }
 
@@ -175,6 +178,18 @@ pub(crate) fn check(function: Function, rv: cryptoki_sys::CK_RV) -> Result<(), C
             function,
             code: ReturnCode(rv),
         })
+    }
+}
+
+/// A length that the module reports, held against the room that it was given. More is a lie, or memory is overwritten already: the
+/// word of a broken device.
+pub(crate) fn within(function: Function, reported: CK_ULONG, room: usize) -> Result<usize, CallError> {
+    match usize::try_from(reported) {
+        Ok(reported) if reported <= room => Ok(reported),
+        _ => Err(CallError {
+            function,
+            code: ReturnCode::DEVICE_ERROR,
+        }),
     }
 }
 

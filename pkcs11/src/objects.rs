@@ -2,12 +2,15 @@
 
 use crate::codes::ReturnCode;
 use crate::mechanism::Mechanism;
-use crate::module::{check, function};
+use crate::module::{check, function, within};
 use crate::rv::{CallError, Function};
 use crate::session::{ObjectHandle, Session};
 use crate::template::{Attribute, Template};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_BBOOL, CK_MECHANISM, CK_OBJECT_HANDLE, CK_ULONG};
 use zeroize::Zeroizing;
+
+/// No attribute that is read here is longer.
+const MAX_ATTRIBUTE: usize = 64 * 1024;
 
 impl Session {
     /// Every object that matches `template`, at most `limit`. Costs about 19 µs per object of the token on SoftHSM:
@@ -31,11 +34,15 @@ impl Session {
             let mut count = 0;
             // SAFETY: `page` has room for `want` handles, and `count` is live.
             let rv = unsafe { next(self.handle, page.as_mut_ptr(), want as CK_ULONG, &mut count) };
-            result = check(Function::C_FindObjects, rv);
-            if result.is_err() || count == 0 {
-                break;
+            let count = check(Function::C_FindObjects, rv).and_then(|()| within(Function::C_FindObjects, count, want));
+            match count {
+                Ok(0) => break,
+                Ok(count) => found.extend(page[..count].iter().map(|handle| ObjectHandle(*handle))),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
-            found.extend(page[..count as usize].iter().map(|handle| ObjectHandle(*handle)));
         }
         // SAFETY: takes the session handle by value. Called on errors too, so that the session stays usable.
         let ended = check(Function::C_FindObjectsFinal, unsafe { end(self.handle) });
@@ -147,10 +154,11 @@ impl Session {
         if entry.ulValueLen == cryptoki_sys::CK_UNAVAILABLE_INFORMATION {
             return Ok(None);
         }
-        let mut value = Zeroizing::new(vec![0; entry.ulValueLen as usize]);
+        let room = within(Function::C_GetAttributeValue, entry.ulValueLen, MAX_ATTRIBUTE)?;
+        let mut value = Zeroizing::new(vec![0; room]);
         entry.pValue = value.as_mut_ptr().cast();
         self.read_attribute(object, &mut entry)?;
-        value.truncate(entry.ulValueLen as usize);
+        value.truncate(within(Function::C_GetAttributeValue, entry.ulValueLen, room)?);
         Ok(Some(value))
     }
 

@@ -4,7 +4,7 @@
 
 use crate::codes::ReturnCode;
 use crate::mechanism::Mechanism;
-use crate::module::{check, function};
+use crate::module::{check, function, within};
 use crate::objects::plain;
 use crate::rv::{CallError, Function};
 use crate::session::{ObjectHandle, Session};
@@ -153,6 +153,6 @@ impl Session {
             )
         };
         check(function, rv)?;
-        Ok(len as usize)
+        within(function, len, out.len())
     }
 }

@@ -1,7 +1,7 @@
 //! Wrapping and unwrapping keys under a key of the token.
 
 use crate::mechanism::Mechanism;
-use crate::module::{check, function};
+use crate::module::{check, function, within};
 use crate::objects::plain;
 use crate::rv::{CallError, Function};
 use crate::session::{ObjectHandle, Session};
@@ -88,7 +88,7 @@ impl Session {
             )
         };
         check(Function::C_WrapKey, rv)?;
-        wrapped.truncate(len as usize);
+        wrapped.truncate(within(Function::C_WrapKey, len, WRAPPED_CAPACITY)?);
         wrapped.shrink_to_fit();
         Ok(wrapped)
     }
