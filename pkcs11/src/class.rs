@@ -12,8 +12,9 @@ use crate::rv::Function;
 pub enum Vendor {
     /// NSS softoken: was seen to answer BUFFER_TOO_SMALL for a wrong HMAC.
     Nss,
-    /// Keeps to the standard, or to what all modules do: SoftHSM says GENERAL_ERROR of tampered input, Kryoptic
-    /// DEVICE_ERROR of a tampered wrapped key, which no device answers to sound input without failing CANARY, too.
+    /// Answers GENERAL_ERROR when it is to use a private key and the login is lost.
+    Kryoptic,
+    /// Keeps to the standard, or to what is the rule for all: tampered input is GENERAL_ERROR on SoftHSM, DEVICE_ERROR on Kryoptic.
     Other,
 }
 
@@ -96,6 +97,7 @@ pub(crate) fn class(function: Function, code: ReturnCode, vendor: Vendor) -> Cla
     match code {
         N::BUFFER_TOO_SMALL if opens && vendor == Vendor::Nss => Class::Ambiguous,
         N::GENERAL_ERROR | N::FUNCTION_FAILED | N::DEVICE_ERROR if opens => Class::Ambiguous,
+        N::GENERAL_ERROR if vendor == Vendor::Kryoptic && takes_key(function) => Class::Login,
         // Somebody at the device said no, or it gave up waiting: it may be asked again.
         N::CANCEL | N::FUNCTION_CANCELED => Class::Ambiguous,
 
@@ -211,6 +213,19 @@ pub(crate) fn class(function: Function, code: ReturnCode, vendor: Vendor) -> Cla
     }
 }
 
+/// Functions that take the handle of a key, and open nothing with it.
+fn takes_key(function: Function) -> bool {
+    matches!(
+        function,
+        Function::C_SignInit
+            | Function::C_VerifyInit
+            | Function::C_EncryptInit
+            | Function::C_DecryptInit
+            | Function::C_WrapKey
+            | Function::C_GetAttributeValue
+    )
+}
+
 /// Functions that open what somebody else sealed, so that a device error may be only a bad input in disguise.
 fn opens(function: Function) -> bool {
     matches!(
@@ -237,11 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn a_vendors_rule_holds_for_that_vendor_on_opening_only() {
+    fn a_vendors_rule_holds_for_that_vendor_and_those_functions_only() {
         let small = ReturnCode::BUFFER_TOO_SMALL;
         assert_eq!(class(Function::C_Verify, small, Vendor::Nss), Class::Ambiguous);
         assert_eq!(class(Function::C_Sign, small, Vendor::Nss), Class::Policy);
         assert_eq!(class(Function::C_Verify, small, Vendor::Other), Class::Policy);
+        let general = ReturnCode::GENERAL_ERROR;
+        assert_eq!(class(Function::C_SignInit, general, Vendor::Kryoptic), Class::Login);
+        assert_eq!(class(Function::C_Sign, general, Vendor::Kryoptic), Class::Token);
+        assert_eq!(class(Function::C_SignInit, general, Vendor::Other), Class::Token);
     }
 
     #[test]

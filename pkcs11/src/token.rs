@@ -57,6 +57,8 @@ impl TokenInfo {
     pub fn vendor(&self) -> Vendor {
         if self.manufacturer.starts_with("Mozilla") {
             Vendor::Nss
+        } else if self.manufacturer.starts_with("Kryoptic") {
+            Vendor::Kryoptic
         } else {
             Vendor::Other
         }

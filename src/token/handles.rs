@@ -15,6 +15,8 @@ use super::{host::Place, usage::Meter};
 /// A version key in the token.
 pub struct UnwrappedKey {
     pub handle: ObjectHandle,
+    /// Of the keeper that unwrapped it: the handle means nothing in another (`Shared::era`).
+    pub era: u64,
     /// What its blob's verified tag binds it to.
     pub place: Place,
     /// What it may be worked for: message keys (1), sealing in the token (2).
@@ -57,6 +59,8 @@ impl Handles {
     pub fn insert(&self, blob: [u8; 32], key: Arc<UnwrappedKey>) -> Vec<Arc<UnwrappedKey>> {
         let mut state = self.lock();
         let mut out: Vec<_> = state.remove(&blob).into_iter().collect();
+        // After a token had no room, one more with each key that it took again.
+        state.capacity = (state.capacity + 1).min(self.capacity);
         state.uses += 1;
         let now = state.uses;
         state.by_blob.insert(blob, (key, now));
@@ -92,9 +96,9 @@ impl Handles {
     }
 }
 
-/// The handle to destroy, if `key` was the last reference to it.
-pub fn last(key: Arc<UnwrappedKey>) -> Option<ObjectHandle> {
-    Arc::into_inner(key).map(|key| key.handle)
+/// The key to destroy, if `key` was the last reference to it.
+pub fn last(key: Arc<UnwrappedKey>) -> Option<UnwrappedKey> {
+    Arc::into_inner(key)
 }
 
 impl State {
@@ -145,6 +149,7 @@ mod tests {
         let meter = Usage::new(Ceilings::default()).meter(place.key);
         let key = UnwrappedKey {
             handle,
+            era: 1,
             place,
             key_type: KeyType::EnvelopePrf,
             meter,
@@ -167,7 +172,7 @@ mod tests {
         assert!(handles.find(&[1; 32]).is_some());
         let (blob, five) = key(5);
         let out = handles.insert(blob, five);
-        let out: Vec<_> = out.into_iter().filter_map(last).collect();
+        let out: Vec<_> = out.into_iter().filter_map(last).map(|key| key.handle).collect();
         assert_eq!(out, [ObjectHandle(2)]);
         assert!(handles.find(&[1; 32]).is_some() && handles.find(&[2; 32]).is_none());
     }
@@ -177,16 +182,22 @@ mod tests {
         let handles = filled(1..=1);
         let in_use = handles.find(&[1; 32]).unwrap();
         let evicted = handles.remove(&[1; 32]).unwrap();
-        assert_eq!(last(evicted), None);
-        assert_eq!(last(in_use), Some(ObjectHandle(1)));
+        assert!(last(evicted).is_none());
+        assert_eq!(last(in_use).map(|key| key.handle), Some(ObjectHandle(1)));
     }
 
     #[test]
-    fn halving_makes_room_and_clearing_restores_the_capacity() {
+    fn halving_makes_room_which_grows_again_key_by_key_and_at_once_by_clearing() {
         let handles = filled(1..=4);
         assert_eq!(handles.halve().len(), 2);
-        let (blob, five) = key(5);
-        assert_eq!(handles.insert(blob, five).len(), 1);
+        assert_eq!(handles.halve().len(), 1);
+        for number in 5..=7 {
+            let (blob, key) = key(number);
+            assert!(handles.insert(blob, key).is_empty());
+        }
+        let (blob, eight) = key(8);
+        assert_eq!(handles.insert(blob, eight).len(), 1, "no more than its capacity");
+        assert_eq!(handles.halve().len(), 2);
         assert_eq!(handles.clear().len(), 2);
         for number in 1..=4 {
             let (blob, key) = key(number);

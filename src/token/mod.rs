@@ -13,7 +13,7 @@
 //! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `handles.rs`, `usage.rs` | version keys made and unwrapped; the handle cache; uses of each key, and their ceilings |
 //! | `token_gcm.rs`, `iv.rs` | suite 0001: sealing and opening in the token; who makes the ivs |
-//! | `recovery.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
+//! | `recovery.rs`, `breaker.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
 //! | `manifest.rs`, `manifest_source.rs`, `custodians.rs`, `custodian_key.rs` | which tokens are a group, and who vouches for that |
@@ -22,6 +22,7 @@
 //! | `known_answer.rs`, `probe.rs`, `report.rs` | what a token can and enforces; `doctor` |
 
 mod audit_key;
+mod breaker;
 pub mod ceremony;
 mod config;
 mod custodian_key;

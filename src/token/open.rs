@@ -4,7 +4,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo};
+use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo, Vendor};
 
 use super::{
     ceremony::CeremonyError,
@@ -64,6 +64,8 @@ pub enum OpenError {
     LatchFile { path: String, error: std::io::Error },
     #[error("the token does not answer as it must: {0}")]
     SelfTest(String),
+    #[error("the token computes wrongly: {0}")]
+    KnownAnswer(String),
     #[error("cannot make the token durable: {0}")]
     Sync(std::io::Error),
     #[error("cannot start a thread for the token: {0}")]
@@ -75,6 +77,28 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// E13: the token is to be latched for this.
+    pub fn is_wrong_answer(&self) -> bool {
+        match self {
+            Self::KnownAnswer(_) => true,
+            Self::RootKeys(error) => error.is_wrong_answer(),
+            Self::Call(error) => error.class(Vendor::Other) == Class::WrongAnswer,
+            _ => false,
+        }
+    }
+
+    /// E9: the PIN was refused, now or before, or the token's flags forbid to try it.
+    pub fn is_about_the_pin(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongPin { .. }
+                | Self::PinLatched { .. }
+                | Self::PinFinalTry
+                | Self::PinLocked
+                | Self::PinNotInitialised
+        )
+    }
+
     /// Whether another attempt with the same configuration would end the same way.
     pub fn is_final(&self) -> bool {
         match self {
@@ -88,10 +112,11 @@ impl OpenError {
             | Self::PinNotInitialised
             | Self::LatchFile { .. }
             | Self::SelfTest(_)
-            | Self::Ceremony(_) => true,
-            Self::RootKeys(error) => error.is_wrong_answer(),
+            | Self::Ceremony(_)
+            | Self::KnownAnswer(_) => true,
+            Self::RootKeys(_) | Self::Call(_) => self.is_wrong_answer(),
             Self::WorkerSays(trouble) => trouble.is_final,
-            Self::Module(_) | Self::Pin(_) | Self::Call(_) | Self::Sync(_) | Self::Thread(_) | Self::Worker(_) => false,
+            Self::Module(_) | Self::Pin(_) | Self::Sync(_) | Self::Thread(_) | Self::Worker(_) => false,
         }
     }
 }
@@ -114,7 +139,7 @@ pub fn open(config: &TokenConfig, data_directory: &Path, given: Option<Pin>) -> 
     // From C_Initialize to the end of C_Login one process at a time.
     let _turn = StartLock::take(softhsm::token_directory(&config.module).as_deref());
     let (module, info) = find(config, &selector)?;
-    let opened = log_in(&source, given, data_directory, Arc::clone(&module), info);
+    let opened = log_in_first(&source, given, data_directory, Arc::clone(&module), info);
     if opened.is_err() {
         finalise(&module);
     }
@@ -128,7 +153,7 @@ pub(super) fn finalise(module: &Module) {
     }
 }
 
-fn log_in(
+fn log_in_first(
     source: &PinSource,
     given: Option<Pin>,
     data_directory: &Path,
@@ -136,9 +161,31 @@ fn log_in(
     info: TokenInfo,
 ) -> Result<OpenToken, OpenError> {
     let latch = Latch::of(data_directory, &info.serial);
+    let session = Session::open(&module, info.slot, Access::ReadWrite)?;
+    let warnings = log_in(&session, &info, &latch, source, given)?;
+    Ok(OpenToken {
+        module,
+        info,
+        session,
+        latch,
+        warnings,
+    })
+}
+
+/// One login, unless the latch, or the token's flags in `info`, forbid it. `given`: the PIN, where another process read it.
+/// A refused PIN is on disk before this returns. Returns what is worth a line in the log.
+pub(super) fn log_in(
+    session: &Session,
+    info: &TokenInfo,
+    latch: &Latch,
+    source: &PinSource,
+    given: Option<Pin>,
+) -> Result<Vec<String>, OpenError> {
+    // Before the PIN is read: a file that is written anew just then is another attempt.
     let attempt = pin::attempt(source);
-    if let Some(latched) = latch.read() {
-        refuse_latched(&latched, &attempt, &latch)?;
+    let latched = latch.read();
+    if let Some(latched) = &latched {
+        refuse_latched(latched, &attempt, latch)?;
     }
     if info.pin_locked {
         return Err(OpenError::PinLocked);
@@ -163,8 +210,7 @@ fn log_in(
     };
     // A refusal that could not be noted would be tried again by the next start.
     latch.check_writable().map_err(latch_error)?;
-    let session = Session::open(&module, info.slot, Access::ReadWrite);
-    let outcome = session.and_then(|session| session.login(&read.pin).map(|()| session));
+    let outcome = session.login(&read.pin);
     drop(read.pin);
     match outcome {
         Err(code) if code.class(info.vendor()) == Class::Pin => {
@@ -176,15 +222,12 @@ fn log_in(
             })
         }
         result => {
-            let session = result?;
-            latch.clear().map_err(latch_error)?;
-            Ok(OpenToken {
-                module,
-                info,
-                session,
-                latch,
-                warnings,
-            })
+            result?;
+            if latched.is_some() {
+                // Of another PIN. A latch that somebody set meanwhile stays.
+                latch.clear().map_err(latch_error)?;
+            }
+            Ok(warnings)
         }
     }
 }
@@ -198,7 +241,8 @@ fn refuse_latched(latched: &Latched, attempt: &str, latch: &Latch) -> Result<(),
             latch: path,
         });
     }
-    if latched.attempt.as_deref() == Some(attempt) {
+    // A latch that does not say which PIN was tried stands against every one.
+    if latched.attempt.as_deref().is_none_or(|tried| tried == attempt) {
         return Err(OpenError::PinLatched {
             since: latched.since.clone(),
             latch: path,

@@ -75,11 +75,11 @@ pub fn read_bytes(source: &PinSource) -> Result<(Zeroizing<Vec<u8>>, Option<Stri
 }
 
 /// Which PIN a login would try, without looking at it: the source and, for a file, when it was last written.
-/// Equal words mean the same attempt.
+/// Equal words mean the same attempt. systemd writes a credential anew at each start, so its time says nothing.
 pub fn attempt(source: &PinSource) -> String {
     let written = path(source)
         .ok()
-        .filter(|_| !matches!(source, PinSource::Descriptor(_)))
+        .filter(|_| matches!(source, PinSource::File(_)))
         .and_then(|path| std::fs::metadata(path).ok())
         .map_or(String::new(), |metadata| {
             format!(" written {}.{:09}", metadata.mtime(), metadata.mtime_nsec())

@@ -1,19 +1,30 @@
 //! What is done about a failed call, in the thread form: what can be cured here is cured and retried once, the rest latches.
 //!
-//! A session that saw an error between Init and the final call is never used again: it could answer OPERATION_ACTIVE for ever.
+//! A session that saw an error is closed and never used again: an operation may be active in it for ever, or a key that was
+//! just born be left in it. The classes are those of `docs/tokens.md`.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use keyreeve_pkcs11::{Access, CallError, Class, Function, Session};
 
 use super::{
-    TokenError, config::PinSource, meters::Meters, pin, root_keys::RootKeys, session_thread::SessionThread,
+    TokenError,
+    config::PinSource,
+    meters::Meters,
+    open::{self, OpenError},
+    root_keys::{RootKeyError, RootKeys},
+    session_thread::SessionThread,
+    softhsm::{self, StartLock},
     thread_host::lock,
 };
 
-/// Failures in a row that latch the token although each could have been cured; this many for each thread, since one event
-/// (a lost login) fails the present call of every thread.
-const MAX_FAILURES_PER_THREAD: u32 = 5;
+/// When a caller for whom the token had no room may come again.
+const BACK_OFF: Duration = Duration::from_millis(250);
+/// Call deadlines that the check of all root keys may take: some sixty calls, each a small part of a deadline.
+const ROOT_KEYS_MAY_TAKE: u32 = 4;
 
 /// How a piece of token work failed.
 pub(super) enum Fault {
@@ -30,94 +41,219 @@ impl From<CallError> for Fault {
     }
 }
 
-impl Fault {
-    pub fn stopping() -> Self {
-        Self::Answer(TokenError::Unavailable("the token is being stopped".into()))
-    }
+/// An attempt at a piece of work that failed.
+#[derive(Clone, Copy)]
+struct Attempt {
+    is_first: bool,
+    /// In which it began.
+    era: u64,
 }
 
 impl SessionThread {
     /// Runs `work`; after a fault that can be cured, cures it and runs `work` once more.
     pub fn recovering<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, TokenError> {
+        self.be_ready()?;
+        let era = self.shared.era();
         match work(self) {
-            Ok(done) => {
-                if self.shared.failures.load(Ordering::Relaxed) != 0 {
-                    self.shared.failures.store(0, Ordering::Relaxed);
-                }
-                Ok(done)
-            }
-            Err(Fault::Answer(error)) => Err(error),
-            Err(Fault::WrongAnswer(why)) => Err(self.wrong_answer(&why)),
-            Err(Fault::Call(error)) => {
-                self.cure(error)?;
-                work(self).map_err(|fault| self.second_fault(fault))
-            }
+            Ok(done) => return Ok(done),
+            Err(fault) => self.cure(fault, Attempt { is_first: true, era })?,
         }
+        let era = self.shared.era();
+        work(self).map_err(|fault| match self.cure(fault, Attempt { is_first: false, era }) {
+            Ok(()) => TokenError::Unavailable("the token failed twice under this call".into()),
+            Err(answer) => answer,
+        })
     }
 
-    /// `Ok`: try once more. `Err`: the answer.
-    fn cure(&mut self, error: CallError) -> Result<(), TokenError> {
-        let class = error.class(self.shared.info.vendor());
-        Meters::failed(class);
-        if error.function == Function::C_Decrypt && matches!(class, Class::Caller | Class::Ambiguous) {
-            // Most likely a bad envelope. Who sends them decides how many: none may cost a line of the log.
-            tracing::debug!(serial = %self.shared.serial, class = class.name(), %error, "token call failed");
-        } else {
-            tracing::warn!(serial = %self.shared.serial, class = class.name(), %error, "token call failed");
+    /// After a recovery for which there was no room. Nothing is tried without a login: some tokens then answer as if they were broken.
+    fn be_ready(&mut self) -> Result<(), TokenError> {
+        if self.session.is_none() {
+            self.reopen()?;
         }
-        match class {
+        if !self.shared.has_keeper.load(Ordering::SeqCst) {
+            let shared = Arc::clone(&self.shared);
+            self.provide_keeper(&mut lock(&shared.keeper))?;
+        }
+        Ok(())
+    }
+
+    /// `Ok`: thread and keeper are as good as new. `Err`: the answer.
+    fn cure(&mut self, fault: Fault, attempt: Attempt) -> Result<(), TokenError> {
+        let error = match fault {
+            Fault::Call(error) => error,
+            Fault::Answer(answer) => return Err(answer),
+            Fault::WrongAnswer(why) => return Err(self.wrong_answer(&why)),
+        };
+        match self.noted(&error) {
             Class::Caller | Class::Policy => {
                 self.reopen()?;
                 Err(TokenError::Refused(error.to_string().into()))
             }
             Class::Ambiguous => {
                 self.reopen()?;
-                match self.ask_canary() {
-                    // The token is well and yet did not unwrap what its own tag vouches for.
-                    Ok(()) if error.function == Function::C_UnwrapKey => {
-                        Err(self.wrong_answer(&format!("a wrapped key with a good tag does not unwrap: {error}")))
-                    }
-                    Ok(()) => Err(TokenError::Refused(error.to_string().into())),
-                    Err(Fault::WrongAnswer(why)) => Err(self.wrong_answer(&why)),
-                    Err(_) => Err(self.shared.fail(Class::Token, &error.to_string())),
-                }
+                self.judge(&error, attempt)
             }
-            Class::Session | Class::Handle => {
-                self.count_failure(&error)?;
+            Class::Session | Class::Handle | Class::Login => {
                 self.reopen()?;
-                self.renew_keeper(false)
-            }
-            Class::Login => {
-                self.count_failure(&error)?;
-                self.reopen()?;
-                self.renew_keeper(true)
+                self.renew_keeper(&error, attempt.era)
             }
             Class::Capacity => {
-                for key in self.shared.handles.halve() {
-                    self.let_go(key);
-                }
                 self.reopen()?;
-                Err(TokenError::Overloaded {
-                    retry_after: std::time::Duration::from_millis(250),
-                })
+                Err(self.overloaded())
             }
-            Class::Token | Class::Library | Class::Hang | Class::Crash | Class::Pin | Class::WrongAnswer => {
+            class @ (Class::Token | Class::Library | Class::Hang | Class::Crash | Class::Pin | Class::WrongAnswer) => {
                 Err(self.shared.fail(class, &error.to_string()))
             }
         }
     }
 
-    fn second_fault(&self, fault: Fault) -> TokenError {
-        match fault {
-            Fault::Answer(error) => error,
-            Fault::WrongAnswer(why) => self.wrong_answer(&why),
-            Fault::Call(error) => match error.class(self.shared.info.vendor()) {
-                Class::Token | Class::Library | Class::Pin => self
-                    .shared
-                    .fail(error.class(self.shared.info.vendor()), &error.to_string()),
-                _ => TokenError::Unavailable(format!("failed twice: {error}").into()),
-            },
+    /// E2: the token's fault, or that of what it was given? CANARY tells.
+    fn judge(&mut self, error: &CallError, attempt: Attempt) -> Result<(), TokenError> {
+        match self.ask_canary() {
+            Ok(()) => {}
+            Err(Fault::Answer(answer)) => return Err(answer),
+            Err(Fault::WrongAnswer(why)) => return Err(self.wrong_answer(&why)),
+            Err(Fault::Call(canary)) => {
+                return match self.noted(&canary) {
+                    Class::Session | Class::Login | Class::Handle => self.renew_keeper(&canary, attempt.era),
+                    Class::Capacity => Err(self.overloaded()),
+                    Class::WrongAnswer => Err(self.wrong_answer(&canary.to_string())),
+                    _ => Err(self
+                        .shared
+                        .fail(Class::Token, &format!("{error}, then {canary} of CANARY"))),
+                };
+            }
         }
+        match error.function {
+            // The caller's own bytes: who sends bad ones fails no token.
+            Function::C_Decrypt | Function::C_Verify => Err(TokenError::Refused(error.to_string().into())),
+            _ if attempt.is_first => Ok(()),
+            // Twice, in two sessions, with a token that is well in between: no caller can cause it, since the tag is good.
+            Function::C_UnwrapKey => Err(self.wrong_answer(&does_not_unwrap(error))),
+            _ => Err(TokenError::Refused(error.to_string().into())),
+        }
+    }
+
+    /// Another keeper, unless a thread was here since `era`. Every key that the old one unwrapped dies with it.
+    fn renew_keeper(&mut self, cause: &CallError, era: u64) -> Result<(), TokenError> {
+        let shared = Arc::clone(&self.shared);
+        let mut keeper = lock(&shared.keeper);
+        if shared.era() == era {
+            self.count(cause)?;
+            drop(shared.handles.clear());
+            shared.end_era();
+            self.close(keeper.take());
+        }
+        self.provide_keeper(&mut keeper)
+    }
+
+    /// A keeper that is logged in, with fresh root handles, where there is none.
+    fn provide_keeper(&mut self, keeper: &mut Option<Session>) -> Result<(), TokenError> {
+        if keeper.is_some() {
+            return Ok(());
+        }
+        let session = self.open_session()?;
+        match self.checked_roots(&session) {
+            Ok(roots) => {
+                *self.shared.roots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
+                *keeper = Some(session);
+                self.shared.has_keeper.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(error) => {
+                self.close(Some(session));
+                Err(error)
+            }
+        }
+    }
+
+    fn checked_roots(&mut self, session: &Session) -> Result<RootKeys, TokenError> {
+        self.log_in(session)?;
+        let shared = Arc::clone(&self.shared);
+        let check = || RootKeys::open(session, &shared.manifest, &shared.serial);
+        self.watched_for(ROOT_KEYS_MAY_TAKE, check)
+            .map_err(|error| match error {
+                RootKeyError::Call(error) => self.not_cured(&error),
+                error if error.is_wrong_answer() => self.wrong_answer(&error.to_string()),
+                error => shared.fail(Class::Token, &error.to_string()),
+            })
+    }
+
+    /// The login is the process's, and may be there still. If not, one attempt with the PIN read anew: it was wiped after the first.
+    fn log_in(&mut self, session: &Session) -> Result<(), TokenError> {
+        match self.watched(|| session.info()) {
+            Ok(info) if info.logged_in => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(self.not_cured(&error)),
+        }
+        let shared = Arc::clone(&self.shared);
+        if matches!(shared.pin_source, PinSource::Descriptor(_)) {
+            let why = "the login is lost, and its PIN came from a descriptor that is read once";
+            return Err(shared.fail(Class::Token, why));
+        }
+        let _turn = StartLock::take(softhsm::token_directory(&shared.config.module).as_deref());
+        // Its flags may have changed; a token that tells nothing now (SoftHSM, under another's login) keeps those of the start.
+        let info = self.watched(|| shared.module.token_info(shared.info.slot));
+        let info = info.unwrap_or_else(|_| shared.info.clone());
+        let login = || open::log_in(session, &info, &shared.latch, &shared.pin_source, None);
+        self.watched(login).map(drop).map_err(|error| match error {
+            OpenError::Call(error) => self.not_cured(&error),
+            // On disk, if it was refused, since before `open::log_in` returned.
+            error if error.is_about_the_pin() => shared.latch(Class::Pin, &error.to_string()),
+            error => shared.fail(Class::Token, &error.to_string()),
+        })
+    }
+
+    /// Closes the session and opens another. In this order: a token may have room for no more than it had.
+    pub fn reopen(&mut self) -> Result<(), TokenError> {
+        let failed = self.session.take();
+        self.close(failed);
+        self.session = Some(self.open_session()?);
+        Ok(())
+    }
+
+    fn open_session(&mut self) -> Result<Session, TokenError> {
+        let (module, slot) = (&self.shared.module, self.shared.info.slot);
+        self.watched(|| Session::open(module, slot, Access::ReadWrite))
+            .map_err(|error| self.not_cured(&error))
+    }
+
+    fn close(&self, session: Option<Session>) {
+        self.watched(|| drop(session));
+    }
+
+    /// The answer when a call of the recovery itself failed.
+    fn not_cured(&mut self, error: &CallError) -> TokenError {
+        match self.noted(error) {
+            Class::Capacity => self.overloaded(),
+            Class::Caller | Class::Ambiguous | Class::Session | Class::Login | Class::Handle | Class::Policy => {
+                let why =
+                    || TokenError::Unavailable(format!("the token failed, and its recovery, too: {error}").into());
+                self.count(error).err().unwrap_or_else(why)
+            }
+            class @ (Class::Token | Class::Library | Class::Hang | Class::Crash | Class::Pin | Class::WrongAnswer) => {
+                self.shared.fail(class, &error.to_string())
+            }
+        }
+    }
+
+    /// E8: the cache is made smaller, the caller waits.
+    fn overloaded(&mut self) -> TokenError {
+        if self.session.is_some() {
+            for key in self.shared.handles.halve() {
+                self.let_go(key);
+            }
+        }
+        TokenError::Overloaded { retry_after: BACK_OFF }
+    }
+
+    /// So many failures in so short a time are a broken token, although each could be cured.
+    fn count(&self, error: &CallError) -> Result<(), TokenError> {
+        if lock(&self.shared.failures).is_full_with(Instant::now()) {
+            let why = format!("it fails again and again, at last with {error}");
+            return Err(self.shared.fail(Class::Token, &why));
+        }
+        Ok(())
     }
 
     fn wrong_answer(&self, why: &str) -> TokenError {
@@ -125,72 +261,23 @@ impl SessionThread {
         self.shared.fail(Class::WrongAnswer, why)
     }
 
-    fn count_failure(&self, error: &CallError) -> Result<(), TokenError> {
-        let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let threads = u32::try_from(self.shared.calls.len()).unwrap_or(u32::MAX);
-        if failures > threads.saturating_mul(MAX_FAILURES_PER_THREAD) {
-            let why = format!("{failures} failures in a row, the last: {error}");
-            return Err(self.shared.fail(Class::Token, &why));
-        }
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> Result<(), TokenError> {
-        match Session::open(&self.shared.module, self.shared.info.slot, Access::ReadWrite) {
-            Ok(session) => {
-                self.session = session; // the old one is closed as it is dropped
-                Ok(())
+    /// The class of a failed call, once it is counted and logged.
+    fn noted(&self, error: &CallError) -> Class {
+        let class = self.shared.class_of(error);
+        Meters::failed(class);
+        let serial = &self.shared.serial;
+        match (error.function, class) {
+            // Most likely a bad envelope. Who sends them decides how many: none may cost a line of the log.
+            (Function::C_Decrypt, Class::Caller | Class::Ambiguous) => {
+                tracing::debug!(%serial, class = class.name(), %error, "token call failed");
             }
-            Err(error) if error.class(self.shared.info.vendor()) == Class::Capacity => Err(TokenError::Overloaded {
-                retry_after: std::time::Duration::from_millis(250),
-            }),
-            Err(error) => Err(self.shared.fail(Class::Token, &error.to_string())),
+            _ => tracing::warn!(%serial, class = class.name(), %error, "token call failed"),
         }
+        class
     }
+}
 
-    /// A keeper that lives, logged in, with fresh root handles; every cached handle is dropped, since its owner may be gone.
-    fn renew_keeper(&mut self, login_lost: bool) -> Result<(), TokenError> {
-        let shared = Arc::clone(&self.shared);
-        let mut keeper = lock(&shared.keeper);
-        let alive = keeper
-            .as_ref()
-            .is_some_and(|session| session.info().is_ok_and(|info| info.logged_in));
-        if alive && login_lost {
-            return Ok(()); // another thread was here first
-        }
-        for key in shared.handles.clear() {
-            self.let_go(key);
-        }
-        if !alive {
-            let session = self.log_in_again()?;
-            *keeper = Some(session);
-        }
-        let session = keeper
-            .as_ref()
-            .ok_or_else(|| TokenError::Unavailable("the token is being stopped".into()))?;
-        match RootKeys::open(session, &shared.manifest, &shared.serial) {
-            Ok(roots) => *shared.roots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots),
-            Err(error) if error.is_wrong_answer() => return Err(self.wrong_answer(&error.to_string())),
-            Err(error) => return Err(shared.fail(Class::Token, &error.to_string())),
-        }
-        Ok(())
-    }
-
-    /// One attempt with the PIN read anew: it was wiped after the first login. A descriptor can be read once only.
-    fn log_in_again(&self) -> Result<Session, TokenError> {
-        let shared = &self.shared;
-        if matches!(shared.pin_source, PinSource::Descriptor(_)) {
-            return Err(shared.fail(
-                Class::Token,
-                "the login is lost, and its PIN came from a descriptor that is read once",
-            ));
-        }
-        let read = pin::read(&shared.pin_source).map_err(|error| shared.fail(Class::Token, &error.to_string()))?;
-        let session = Session::open(&shared.module, shared.info.slot, Access::ReadWrite)
-            .map_err(|error| shared.fail(Class::Token, &error.to_string()))?;
-        session
-            .login(&read.pin)
-            .map_err(|error| shared.fail(error.class(self.shared.info.vendor()), &error.to_string()))?;
-        Ok(session)
-    }
+/// E13: no store and no caller can cause it.
+pub(super) fn does_not_unwrap(error: &CallError) -> String {
+    format!("a wrapped key with a good tag does not unwrap: {error}")
 }

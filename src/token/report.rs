@@ -96,10 +96,16 @@ pub(super) fn of_open_token(token: &OpenToken) -> Report {
         firmware: token.info.firmware.clone(),
         software_token: is_software_token(&token.info),
         mechanisms: offered.iter().map(Mechanism::to_string).collect(),
-        known_answers: known_answer::run(&token.session, &offered),
         warnings: token.warnings.clone(),
         ..Report::default()
     };
+    match known_answer::run(&token.session, token.info.vendor(), &offered) {
+        Ok(answers) => report.known_answers = answers,
+        Err(error) => report.fail(
+            format!("a known-answer test does not run: {error}"),
+            "the token fails now and then, or always: see its log, and ask its vendor",
+        ),
+    }
     match probe::run(&token.session) {
         Ok(probes) => report.probes = probes,
         Err(error) => report.fail(
@@ -116,7 +122,7 @@ pub(super) fn of_open_token(token: &OpenToken) -> Report {
         }
     }
     report.judge();
-    report.quirks = quirks(token, &offered);
+    report.quirks = quirks(token, &offered, &report.known_answers);
     report
 }
 
@@ -167,7 +173,7 @@ pub fn is_software_token(info: &TokenInfo) -> bool {
         .any(|name| text.contains(name))
 }
 
-fn quirks(token: &OpenToken, offered: &[Mechanism]) -> Vec<String> {
+fn quirks(token: &OpenToken, offered: &[Mechanism], answers: &[KnownAnswer]) -> Vec<String> {
     let mut quirks = vec![match known_answer::padded_wrap(&token.session, offered) {
         Some(mechanism) => format!("RFC 5649 (KWP) is mechanism {:#x}", mechanism.0),
         None => "RFC 5649 (KWP) is not offered under any number".to_owned(),
@@ -179,7 +185,7 @@ fn quirks(token: &OpenToken, offered: &[Mechanism]) -> Vec<String> {
         quirks.push("SoftHSM does not sync its files: Keyreeve does, after it makes token objects".to_owned());
         quirks.push("SoftHSM rewrites a token file at login: starts take turns on a lock".to_owned());
     }
-    for answer in known_answer::run(&token.session, offered) {
+    for answer in answers {
         if let Outcome::NotTestable(why) = &answer.outcome {
             quirks.push(format!("{} could not be tested: {why}", answer.name));
         }
@@ -198,7 +204,7 @@ fn next_step(error: &OpenError) -> &'static str {
         OpenError::WrongPin { .. } | OpenError::PinLatched { .. } => {
             "correct the PIN; a changed PIN file opens the latch by itself"
         }
-        OpenError::Latched { .. } | OpenError::RootKeys(_) | OpenError::SelfTest(_) => {
+        OpenError::Latched { .. } | OpenError::RootKeys(_) | OpenError::SelfTest(_) | OpenError::KnownAnswer(_) => {
             "do not serve with this token before its wrong answer is explained"
         }
         OpenError::PinFinalTry | OpenError::PinLocked | OpenError::PinNotInitialised => {

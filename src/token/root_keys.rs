@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use keyreeve_envelope::KekId;
 use keyreeve_pkcs11::{
-    Attribute, CallError, KeyType, Mechanism, ObjectClass, ObjectHandle, Session, Template,
+    Attribute, CallError, Class, KeyType, Mechanism, ObjectClass, ObjectHandle, Session, Template, Vendor,
     presets::{self, Life},
 };
 
@@ -64,7 +64,16 @@ pub enum RootKeyError {
 impl RootKeyError {
     /// Whether the token is to be latched for this (E13).
     pub fn is_wrong_answer(&self) -> bool {
-        matches!(self, Self::Doubled(_) | Self::WrongAnswer(_) | Self::Weak { .. })
+        match self {
+            Self::Doubled(_) | Self::WrongAnswer(_) | Self::Weak { .. } => true,
+            Self::Call(error) => error.class(Vendor::Other) == Class::WrongAnswer,
+            Self::Exists(_)
+            | Self::Missing(_)
+            | Self::OtherToken { .. }
+            | Self::NoEpoch
+            | Self::NoCurve
+            | Self::NoPublicKey => false,
+        }
     }
 }
 

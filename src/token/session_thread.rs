@@ -1,7 +1,7 @@
 //! One session, one thread: takes work from the queue, calls the token, answers.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use keyreeve_envelope::{
     blob::KeyType,
     prf_commit::{MessageKeys, kdf_input},
 };
-use keyreeve_pkcs11::Session;
+use keyreeve_pkcs11::{CallError, Function, ReturnCode, Session};
 use zeroize::Zeroizing;
 
 use super::{
@@ -31,8 +31,8 @@ const DEPTH_EVERY: u32 = 64;
 
 pub(super) struct SessionThread {
     pub shared: Arc<Shared>,
-    /// `None` only between a failed call and the reopening.
-    pub session: Session,
+    /// `None` after a failed call, until there is room for another one.
+    pub session: Option<Session>,
     pub meters: Meters,
     index: usize,
     served: u32,
@@ -43,7 +43,7 @@ impl SessionThread {
         Self {
             meters: Meters::new(index),
             shared,
-            session,
+            session: Some(session),
             index,
             served: 0,
         }
@@ -117,6 +117,10 @@ impl SessionThread {
             Call::Random { length } => self.random(*length).map(Answer::Random),
             Call::Subkey(label) => self.recovering(|thread| thread.subkey(label)).map(Answer::Subkey),
             Call::Evict { blob } => {
+                if self.session.is_none() {
+                    // Without one the handle is forgotten, and stays in the token until the keeper closes.
+                    let _ = self.reopen();
+                }
                 if let Some(key) = self.shared.handles.remove(blob) {
                     self.let_go(key);
                 }
@@ -136,6 +140,7 @@ impl SessionThread {
         self.recovering(|thread| {
             let key = thread.unwrapped_as(KeyType::EnvelopePrf, blob, place)?;
             let keys = inputs.iter().map(|input| thread.message_keys(&key, input)).collect();
+            let keys = thread.if_still_valid(&key, keys);
             thread.let_go(key);
             keys
         })
@@ -154,9 +159,9 @@ impl SessionThread {
         let body_length = u32::from_be_bytes([a, b, c, d]);
         self.charge(key, usize::try_from(body_length).unwrap_or(usize::MAX))?;
         let message = kdf_input(&input.header, &input.salt, &input.ec_hash);
-        self.timed(|session| {
-            MessageKeys::fill_with(|out| session.hmac_sha512_into(key.handle, &message, out)).map_err(Fault::Call)
-        })
+        let keys =
+            self.timed(|session| MessageKeys::fill_with(|out| session.hmac_sha512_into(key.handle, &message, out)))?;
+        Ok(keys)
     }
 
     /// Counts a use of `key` for so many bytes. Errors: `KeyCeiling`.
@@ -171,28 +176,66 @@ impl SessionThread {
         }
         self.recovering(|thread| {
             let mut bytes = Zeroizing::new(vec![0; length]);
-            thread.timed(|session| session.random_into(&mut bytes).map_err(Fault::Call))?;
+            thread.timed(|session| session.random_into(&mut bytes))?;
             Ok(bytes)
         })
     }
 
-    /// Runs a call into the module where the watchdog sees it.
-    pub fn timed<T>(&self, call: impl FnOnce(&Session) -> T) -> T {
-        let began = &self.shared.calls[self.index];
-        began.store(self.shared.now_ns(), Ordering::Relaxed);
-        let result = call(&self.session);
-        if self.shared.config.insecure_test_call_delay_us > 0 {
-            std::thread::sleep(Duration::from_micros(self.shared.config.insecure_test_call_delay_us));
+    /// Runs a call on this thread's session. Without one, the error of a session that is gone.
+    pub fn timed<T>(&self, call: impl FnOnce(&Session) -> Result<T, CallError>) -> Result<T, CallError> {
+        let session = self.session()?;
+        self.watched(|| call(session))
+    }
+
+    pub fn session(&self) -> Result<&Session, CallError> {
+        self.session.as_ref().ok_or(CallError {
+            function: Function::C_OpenSession,
+            code: ReturnCode::SESSION_HANDLE_INVALID,
+        })
+    }
+
+    /// Runs a call into the module, on whichever session, where the watchdog sees it.
+    pub fn watched<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.watched_for(1, call)
+    }
+
+    /// The same for several calls, which together may take so many call deadlines.
+    pub fn watched_for<T>(&self, deadlines: u32, calls: impl FnOnce() -> T) -> T {
+        self.shared.watched(self.index, deadlines, || {
+            let result = calls();
+            if self.shared.config.insecure_test_call_delay_us > 0 {
+                std::thread::sleep(Duration::from_micros(self.shared.config.insecure_test_call_delay_us));
+            }
+            result
+        })
+    }
+
+    /// What was worked with `key`, unless its era ended meanwhile: then its handle may be another key's by now.
+    pub fn if_still_valid<T>(&self, key: &UnwrappedKey, result: Result<T, Fault>) -> Result<T, Fault> {
+        if key.era == self.shared.era() {
+            return result;
         }
-        began.store(0, Ordering::Relaxed);
-        result
+        Err(Fault::Call(CallError {
+            function: Function::C_SignInit,
+            code: ReturnCode::KEY_HANDLE_INVALID,
+        }))
     }
 
     /// Lets a key go; destroys its handle if it left the cache meanwhile and nobody else works with it.
     pub fn let_go(&self, key: Arc<UnwrappedKey>) {
-        if let Some(handle) = handles::last(key) {
-            // It may be gone already, with the session that made it.
-            let _ = self.timed(|session| session.destroy(handle));
+        if let Some(key) = handles::last(key)
+            && key.era == self.shared.era()
+        {
+            // It may be gone already, by a logout.
+            let _ = self.timed(|session| session.destroy(key.handle));
         }
+    }
+}
+
+impl Drop for SessionThread {
+    /// Closes the session where the watchdog sees it.
+    fn drop(&mut self) {
+        let session = self.session.take();
+        self.watched(|| drop(session));
     }
 }

@@ -7,14 +7,14 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use keyreeve_envelope::{KeyId, KeyVersion};
-use keyreeve_pkcs11::{Access, Class, Module, ModuleError, Pin, Session, TokenInfo};
+use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo};
 use tokio::sync::watch;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 
 use super::{
     KeyUses, TokenError,
+    breaker::Window,
     config::{PinSource, TokenConfig},
     handles::Handles,
     host::{Host, HostStatus, Job},
@@ -31,6 +32,7 @@ use super::{
     latch::Latch,
     manifest::Manifest,
     open::{self, OpenError, OpenToken},
+    pin,
     probe::{self, Probe},
     queue::Queue,
     report,
@@ -41,13 +43,20 @@ use super::{
     work::{self, Work},
 };
 
+/// So many failures that were cured, in such a time, are a broken token after all.
+const MAX_FAILURES: usize = 5;
+const FAILURES_WITHIN: Duration = Duration::from_secs(10);
+/// Call deadlines that closing the keeper, with all its keys, and the module may take.
+const CLOSING_MAY_TAKE: u32 = 4;
+
 /// Says whether a version was destroyed: its blob is never unwrapped again, restored backups included.
 pub type Buried = Arc<dyn Fn(KeyId, KeyVersion) -> bool + Send + Sync>;
 
 /// Hosts one token in threads of this process.
 pub struct ThreadHost {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// `None` once it was stopped.
+    threads: Mutex<Option<Vec<JoinHandle<()>>>>,
 }
 
 /// What the threads of one token share.
@@ -63,17 +72,22 @@ pub(super) struct Shared {
     pub usage: Usage,
     /// Owns the login and every unwrapped key: a session object dies with the session that made it.
     pub keeper: Mutex<Option<Session>>,
+    /// Whether there is one, for those who need not wait for it.
+    pub has_keeper: AtomicBool,
     pub roots: RwLock<Arc<RootKeys>>,
     /// `None`: the token does not offer what suite 0001 needs.
     pub iv_source: Option<IvSource>,
     /// Names this run of the module in records: Unix seconds at its start.
     pub epoch: u64,
-    pub failures: AtomicU32,
+    /// Those that were cured. One event counts once, however many threads it met.
+    pub failures: Mutex<Window>,
+    era: AtomicU64,
     pub latch: Latch,
     pub buried: Buried,
-    /// Per thread: nanoseconds since `started` at which its present call began; 0 while it is idle.
-    pub calls: Box<[AtomicU64]>,
-    pub started: Instant,
+    /// Per thread, and last for the host's own: nanoseconds since `started` by which its present call must return; 0 while it is
+    /// idle.
+    calls: Box<[AtomicU64]>,
+    started: Instant,
     fault: watch::Sender<Option<Arc<str>>>,
     /// Of the fault, once there is one.
     fault_class: OnceLock<Class>,
@@ -100,9 +114,12 @@ impl ThreadHost {
     ) -> Result<Self, OpenError> {
         let manifest = Manifest::load(&config.manifest_source()?)?;
         let token = open::open(&config, data_directory, given)?;
-        let module = Arc::clone(&token.module);
+        let (module, latch) = (Arc::clone(&token.module), token.latch.clone());
         let opened = Self::test(config, manifest, token, buried);
-        if opened.is_err() {
+        if let Err(error) = &opened {
+            if error.is_wrong_answer() {
+                latch_on_disk(&latch, Class::WrongAnswer, &error.to_string(), None);
+            }
             open::finalise(&module);
         }
         opened
@@ -112,22 +129,11 @@ impl ThreadHost {
         for warning in &token.warnings {
             tracing::warn!(serial = %token.info.serial, "{warning}");
         }
-        let roots = match RootKeys::open(&token.session, &manifest, &token.info.serial) {
-            Ok(roots) => roots,
-            Err(error) => {
-                if error.is_wrong_answer() {
-                    latch_on_disk(&token.latch, Class::WrongAnswer, &error.to_string());
-                }
-                return Err(error.into());
-            }
-        };
+        let roots = RootKeys::open(&token.session, &manifest, &token.info.serial)?;
         let offered = token.module.mechanisms(token.info.slot)?;
-        if let Some(failed) = known_answer::run(&token.session, &offered)
-            .into_iter()
-            .find(|test| test.must_stop())
-        {
-            latch_on_disk(&token.latch, Class::WrongAnswer, &failed.to_string());
-            return Err(OpenError::SelfTest(failed.to_string()));
+        let answers = known_answer::run(&token.session, token.info.vendor(), &offered)?;
+        if let Some(wrong) = answers.iter().find(|answer| answer.must_stop()) {
+            return Err(OpenError::KnownAnswer(wrong.to_string()));
         }
         if let Some(hole) = probe::run(&token.session)?.into_iter().find(Probe::must_refuse) {
             return Err(OpenError::SelfTest(format!(
@@ -147,13 +153,15 @@ impl ThreadHost {
             module: token.module,
             info: token.info,
             keeper: Mutex::new(Some(token.session)),
+            has_keeper: AtomicBool::new(true),
             roots: RwLock::new(Arc::new(roots)),
             iv_source,
             epoch: u64::try_from(SystemClock.now().unix_ms() / 1000).unwrap_or(0),
-            failures: AtomicU32::new(0),
+            failures: Mutex::new(Window::new(MAX_FAILURES, FAILURES_WITHIN)),
+            era: AtomicU64::new(1),
             latch: token.latch,
             buried,
-            calls: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+            calls: (0..=threads).map(|_| AtomicU64::new(0)).collect(),
             started: Instant::now(),
             fault: watch::Sender::new(None),
             fault_class: OnceLock::new(),
@@ -161,7 +169,7 @@ impl ThreadHost {
         });
         Ok(Self {
             shared,
-            threads: Mutex::new(Vec::with_capacity(threads + 1)),
+            threads: Mutex::new(Some(Vec::with_capacity(threads + 1))),
         })
     }
 
@@ -174,7 +182,7 @@ impl ThreadHost {
         for index in 0..threads {
             let session = Session::open(&self.shared.module, self.shared.info.slot, Access::ReadWrite)?;
             let thread = SessionThread::new(Arc::clone(&self.shared), session, index);
-            lock(&self.threads).push(spawn(format!("token-{index}"), body(thread))?);
+            self.keep(spawn(format!("token-{index}"), body(thread))?);
         }
         Ok(())
     }
@@ -182,8 +190,12 @@ impl ThreadHost {
     fn spawn_threads(&self, threads: usize) -> Result<(), OpenError> {
         self.spawn_sessions(threads, |thread| move || thread.run())?;
         let watched = Arc::clone(&self.shared);
-        lock(&self.threads).push(spawn("token-watchdog".into(), move || watchdog::run(&watched))?);
+        self.keep(spawn("token-watchdog".into(), move || watchdog::run(&watched))?);
         Ok(())
+    }
+
+    fn keep(&self, thread: JoinHandle<()>) {
+        lock(&self.threads).get_or_insert_default().push(thread);
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -192,21 +204,8 @@ impl ThreadHost {
 
     /// Waits until the threads have ended by themselves, then closes the module.
     pub(super) fn join_and_close(&self) {
-        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
-        self.join(threads);
-    }
-
-    fn join(&self, threads: Vec<JoinHandle<()>>) {
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!(serial = %self.shared.serial, "a token thread panicked");
-            }
-        }
-        drop(lock(&self.shared.keeper).take());
-        match self.shared.module.finalize() {
-            Ok(()) => tracing::info!(serial = %self.shared.serial, "token closed"),
-            Err(error @ ModuleError::SessionsOpen(_)) => tracing::warn!(%error, "module left as it is"),
-            Err(error) => tracing::warn!(%error, "module not finalised"),
+        if let Some(threads) = lock(&self.threads).take() {
+            self.shared.join_and_close(threads);
         }
     }
 
@@ -234,7 +233,7 @@ impl Host for ThreadHost {
             software_token: report::is_software_token(&shared.info),
             fault: shared.fault_text(),
             worker_epoch: shared.epoch,
-            session_threads: shared.calls.len(),
+            session_threads: shared.config.threads(),
             cached_handles: shared.handles.len() as u64,
         }
     }
@@ -257,11 +256,15 @@ impl Host for ThreadHost {
 
     fn stop(&self) {
         self.shared.queue.close();
-        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
-        if threads.is_empty() {
+        let Some(threads) = lock(&self.threads).take() else {
             return; // stopped before
-        }
-        while !threads.iter().all(JoinHandle::is_finished) {
+        };
+        let shared = Arc::clone(&self.shared);
+        let closing = match spawn("token-close".into(), move || shared.join_and_close(threads)) {
+            Ok(closing) => closing,
+            Err(error) => return tracing::error!(%error, "the token is not closed"),
+        };
+        while !closing.is_finished() {
             if self.shared.is_hung() {
                 // A thread is inside the module and may never come back: joining would hang, finalising would crash.
                 tracing::error!(serial = %self.shared.serial, "a call into the module hangs: the token is not closed");
@@ -269,13 +272,28 @@ impl Host for ThreadHost {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        self.join(threads);
     }
 }
 
 impl Shared {
     pub fn roots(&self) -> Arc<RootKeys> {
         Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The present keeper's. A key that another keeper unwrapped is dead, and its handle may name another key: whoever worked with
+    /// one looks here afterwards.
+    pub fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+
+    /// To be called before a keeper closes.
+    pub fn end_era(&self) {
+        self.has_keeper.store(false, Ordering::SeqCst);
+        self.era.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn class_of(&self, error: &CallError) -> Class {
+        error.class(self.info.vendor())
     }
 
     pub fn fault_text(&self) -> Option<Arc<str>> {
@@ -297,8 +315,20 @@ impl Shared {
         hung
     }
 
-    /// Latches the token: in memory always, on disk for E9 and E13. The first fault is the one that is told.
+    /// Latches the token in memory, for E9 and E13 on disk, too.
     pub fn fail(&self, class: Class, why: &str) -> TokenError {
+        if self.fault_class() != Some(class) {
+            match class {
+                Class::Pin => latch_on_disk(&self.latch, class, why, Some(pin::attempt(&self.pin_source))),
+                Class::WrongAnswer => latch_on_disk(&self.latch, class, why, None),
+                _ => {}
+            }
+        }
+        self.latch(class, why)
+    }
+
+    /// Latches the token in memory. The first fault is the one that is told.
+    pub fn latch(&self, class: Class, why: &str) -> TokenError {
         let text: Arc<str> = format!("token {}: {} ({})", self.serial, why, class.name()).into();
         let first = self.fault.send_if_modified(|fault| {
             let first = fault.is_none();
@@ -310,9 +340,6 @@ impl Shared {
         });
         if first {
             tracing::error!(serial = %self.serial, class = class.name(), "{why}: the token is latched");
-            if matches!(class, Class::Pin | Class::WrongAnswer) {
-                latch_on_disk(&self.latch, class, why);
-            }
         }
         match class {
             Class::WrongAnswer => TokenError::WrongAnswer(text),
@@ -320,26 +347,45 @@ impl Shared {
         }
     }
 
-    /// The call deadline.
-    pub fn call_deadline(&self) -> Duration {
-        Duration::from_millis(self.config.call_deadline_ms)
-    }
-
-    /// Nanoseconds on the clock of `calls`; never 0.
-    pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1)
+    /// Runs calls into the module where the watchdog sees them. `slot`: of the thread; `deadlines`: how many call deadlines they
+    /// may take together.
+    pub fn watched<T>(&self, slot: usize, deadlines: u32, calls: impl FnOnce() -> T) -> T {
+        let limit = Duration::from_millis(self.config.call_deadline_ms) * deadlines;
+        self.calls[slot].store(nanoseconds(self.started.elapsed() + limit), Ordering::Relaxed);
+        let result = calls();
+        self.calls[slot].store(0, Ordering::Relaxed);
+        result
     }
 
     pub fn is_hung(&self) -> bool {
-        let limit = u64::try_from(self.call_deadline().as_nanos()).unwrap_or(u64::MAX);
-        let now = self.now_ns();
-        self.calls.iter().any(|began| {
-            let began = began.load(Ordering::Relaxed);
-            began != 0 && now.saturating_sub(began) > limit
+        let now = nanoseconds(self.started.elapsed());
+        self.calls.iter().any(|until| {
+            let until = until.load(Ordering::Relaxed);
+            until != 0 && until < now
         })
     }
+
+    fn join_and_close(&self, threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(serial = %self.serial, "a token thread panicked");
+            }
+        }
+        let keeper = lock(&self.keeper).take();
+        let closed = self.watched(self.calls.len() - 1, CLOSING_MAY_TAKE, || {
+            drop(keeper);
+            self.module.finalize()
+        });
+        match closed {
+            Ok(()) => tracing::info!(serial = %self.serial, "token closed"),
+            Err(error @ ModuleError::SessionsOpen(_)) => tracing::warn!(%error, "module left as it is"),
+            Err(error) => tracing::warn!(%error, "module not finalised"),
+        }
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A lock whose holder panicked is still good: what it guards is changed in single steps.
@@ -347,8 +393,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn latch_on_disk(latch: &Latch, class: Class, why: &str) {
-    if let Err(error) = latch.set(class, why, None) {
+fn latch_on_disk(latch: &Latch, class: Class, why: &str, attempt: Option<String>) {
+    if let Err(error) = latch.set(class, why, attempt) {
         tracing::error!(%error, path = %latch.path().display(), "the latch could not be written");
     }
 }

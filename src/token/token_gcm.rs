@@ -113,6 +113,7 @@ impl SessionThread {
                 .iter()
                 .map(|input| thread.seal_one(source, &key, input))
                 .collect();
+            let sealed = thread.if_still_valid(&key, sealed);
             thread.let_go(key);
             sealed
         })
@@ -168,12 +169,12 @@ impl SessionThread {
                 let opened = thread.timed(|session| session.gcm_open(key.handle, iv, &aad, ciphertext));
                 opened.map_err(Fault::Call)
             });
+            let opened = thread.if_still_valid(&key, opened);
             thread.let_go(key);
-            let vendor = thread.shared.info.vendor();
             does_not_open = opened.as_ref().is_err_and(|fault| match fault {
                 Fault::Call(error) => {
                     error.function == Function::C_Decrypt
-                        && matches!(error.class(vendor), Class::Caller | Class::Ambiguous)
+                        && matches!(thread.shared.class_of(error), Class::Caller | Class::Ambiguous)
                 }
                 _ => false,
             });

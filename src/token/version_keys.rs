@@ -8,14 +8,16 @@ use keyreeve_envelope::{
     blob::{KeyType, KeyUsage, WrapSuite, WrappedKey, kcv_input},
     subkey::{Subkey, SubkeyBytes},
 };
-use keyreeve_pkcs11::{Attribute, CallError, Class, Mechanism, ObjectHandle, Session, Template, presets};
+use keyreeve_pkcs11::{
+    Attribute, CallError, Class, Function, Mechanism, ObjectHandle, ReturnCode, Session, Template, presets,
+};
 use zeroize::Zeroizing;
 
 use super::{
     TokenError,
     handles::UnwrappedKey,
     host::{MadeKey, Place, SubkeyLabel},
-    recovery::Fault,
+    recovery::{Fault, does_not_unwrap},
     root_keys::EpochKeys,
     session_thread::SessionThread,
     thread_host::lock,
@@ -40,31 +42,53 @@ impl SessionThread {
         let wrapped = self.verified(blob, place)?;
         let keeper_lock = Arc::clone(&self.shared);
         let keeper = lock(&keeper_lock.keeper);
-        let keeper = keeper.as_ref().ok_or_else(Fault::stopping)?;
+        // None, if there was no room for one when it was last renewed.
+        let keeper = keeper.as_ref().ok_or(Fault::Call(CallError {
+            function: Function::C_UnwrapKey,
+            code: ReturnCode::SESSION_HANDLE_INVALID,
+        }))?;
         // Somebody else may have unwrapped it while this thread waited for the keeper.
         if let Some(key) = self.shared.handles.find(blob.sha256()) {
             return Ok(key);
         }
-        let (kek, key_type) = (self.epoch_of(wrapped.kek_id, wrapped.kek_epoch)?.kek, wrapped.key_type);
-        let handle = self
-            .timed(|_| keeper.unwrap(Mechanism::AES_KEY_WRAP, kek, wrapped.wrapped, &in_use(key_type)))
-            .map_err(|error| match error.class(self.shared.info.vendor()) {
-                Class::Caller => Fault::WrongAnswer(format!("a wrapped key with a good tag does not unwrap: {error}")),
-                _ => Fault::Call(error),
-            })?;
-        if !wrapped.kcv_is(&self.kcv(handle, place, key_type)?) {
-            let _ = keeper.destroy(handle);
-            return Err(Fault::WrongAnswer(
-                "an unwrapped key has another key check value".into(),
-            ));
-        }
+        let handle = self.unwrap_in(keeper, &wrapped, place)?;
         let key = UnwrappedKey {
             handle,
+            era: self.shared.era(),
             place,
-            key_type,
+            key_type: wrapped.key_type,
             meter: self.shared.usage.meter(place.key),
         };
         Ok(self.remember(blob, key))
+    }
+
+    /// Whether the key unwraps to what it was. It is not kept for use, and nothing that is leaves the cache for it.
+    pub fn check(&mut self, blob: &Blob, place: Place) -> Result<(), Fault> {
+        let wrapped = self.verified(blob, place)?;
+        let session = self.session()?;
+        let handle = self.unwrap_in(session, &wrapped, place)?;
+        Ok(self.watched(|| session.destroy(handle))?)
+    }
+
+    /// Unwraps with the fixed template and compares the key check value; what fails leaves nothing behind.
+    fn unwrap_in(&self, session: &Session, wrapped: &WrappedKey<'_>, place: Place) -> Result<ObjectHandle, Fault> {
+        let (kek, key_type) = (self.epoch_of(wrapped.kek_id, wrapped.kek_epoch)?.kek, wrapped.key_type);
+        let handle = self
+            .watched(|| session.unwrap(Mechanism::AES_KEY_WRAP, kek, wrapped.wrapped, &in_use(key_type)))
+            .map_err(|error| match self.shared.class_of(&error) {
+                Class::Caller => Fault::WrongAnswer(does_not_unwrap(&error)),
+                _ => Fault::Call(error),
+            })?;
+        match self.kcv(handle, place, key_type) {
+            Ok(kcv) if wrapped.kcv_is(&kcv) => Ok(handle),
+            result => {
+                let _ = self.watched(|| session.destroy(handle));
+                result?;
+                Err(Fault::WrongAnswer(
+                    "an unwrapped key has another key check value".into(),
+                ))
+            }
+        }
     }
 
     /// The same, of the type that its use wants. Another type is a row that names another suite than its blob.
@@ -118,7 +142,13 @@ impl SessionThread {
         let tag = self.timed(|session| session.hmac_sha256(epoch.bind, &tag_input))?;
         let blob = Blob::new(key.encode(&tag).map_err(wrong)?);
         // Unwraps with the fixed template and compares the KCV: the version is usable before it is committed.
-        let used = self.unwrapped(&blob, place)?;
+        let used = self.unwrapped(&blob, place).map_err(|fault| match fault {
+            // No store was between: the token answered differently to the same bytes.
+            Fault::Answer(TokenError::BlobTag) => {
+                Fault::WrongAnswer("the tag of a key just made does not verify".into())
+            }
+            fault => fault,
+        })?;
         self.let_go(used);
         Ok(MadeKey {
             blob,
@@ -137,13 +167,9 @@ impl SessionThread {
             }
             Ok(self.read_attributes(key.handle)?)
         })();
+        let result = self.if_still_valid(&key, result);
         self.let_go(key);
         result
-    }
-
-    /// Whether the key unwraps to what it was. It is not kept for use.
-    pub fn check(&mut self, blob: &Blob, place: Place) -> Result<(), Fault> {
-        self.attributes(blob, place).map(drop)
     }
 
     pub fn read_attributes(&self, key: ObjectHandle) -> Result<TokenAttributes, CallError> {

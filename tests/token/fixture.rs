@@ -19,9 +19,10 @@ use keyreeve_envelope::{
     header::{Header, Suite},
     prf_commit::{self, MessageKeys},
 };
+use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 use tokio::sync::oneshot;
 
-use crate::support::{PIN, TestModule};
+use crate::support::{CONTROL, PIN, TestModule};
 
 pub fn config(test: &TestModule) -> TokenConfig {
     let pin_file = test.directory.join("pin");
@@ -72,8 +73,20 @@ pub fn start(test: &TestModule, config: TokenConfig) -> Result<ThreadHost, OpenE
 /// In which form the tests of this process serve their token.
 pub static ISOLATION: std::sync::OnceLock<Isolation> = std::sync::OnceLock::new();
 
-/// Socket of the controller that steers the workers' modules.
-pub static CONTROL: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+/// Steers the modules of this process and of its workers: for tests that run `steered through faultmod`.
+pub fn controller(test: &TestModule) -> Controller {
+    Controller::listen(&test.directory.join(CONTROL), Schedule::default()).unwrap()
+}
+
+/// A fault that strikes once, the next call of `function`.
+pub fn once(function: Function, fault: Fault) -> Schedule {
+    Schedule::new(1).rule(Rule::on(function, fault).times(1))
+}
+
+/// Every answer that a code may be: the call is not made, or made and its answer lost.
+pub fn returned(code: ReturnCode, when: When) -> Fault {
+    Fault::Return { code, when }
+}
 
 /// A host in the form of [`ISOLATION`], threads unless that says otherwise.
 pub fn serve(test: &TestModule, config: TokenConfig) -> Result<TestHost, OpenError> {
@@ -98,18 +111,9 @@ pub fn bury(test: &TestModule, config: TokenConfig, place: Place) -> TestHost {
 
 /// Worker processes for the token, and the runtime that supervises them.
 pub fn workers(test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
-    let worker = [env!("CARGO_BIN_EXE_keyreeve"), "token-worker", "--log-level", "warn"].map(OsString::from);
-    // `env` sets the variable in the worker alone: this process must not, and needs no controller for its own calls.
-    let steered = CONTROL.get().map(|socket| {
-        let mut variable = OsString::from(keyreeve_faultmod::variable::CONTROL);
-        variable.push("=");
-        variable.push(socket);
-        [OsString::from("/usr/bin/env"), variable]
-    });
-    let mut words = steered.into_iter().flatten().chain(worker);
     let program = Program {
-        path: words.next().unwrap().into(),
-        arguments: words.collect(),
+        path: env!("CARGO_BIN_EXE_keyreeve").into(),
+        arguments: ["token-worker", "--log-level", "warn"].map(OsString::from).to_vec(),
     };
     workers_of(program, test, config)
 }

@@ -7,6 +7,7 @@ mod failures;
 mod fixture;
 mod group;
 mod probes;
+mod recovery;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;

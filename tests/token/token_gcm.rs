@@ -10,13 +10,13 @@ use keyreeve::{
     },
 };
 use keyreeve_envelope::{Plaintext, token_gcm::Envelope};
-use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
+use keyreeve_faultmod::{Function, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::Selector;
 
 use crate::{
     contract,
     contract::by_workers,
-    fixture::{CONTROL, ask, bury, data, initialised, keys, make, make_of, place, serve, workers},
+    fixture::{ask, bury, controller, data, initialised, keys, make, make_of, place, returned, serve, workers},
     support::{self, Kind, TestModule},
 };
 
@@ -31,7 +31,7 @@ contract! {
     a_destroyed_version_seals_and_opens_no_more => tombstone;
 }
 
-contract! { through faultmod:
+contract! { steered through faultmod:
     a_token_that_makes_an_iv_twice_is_latched_at_its_start => equal_ivs;
 }
 
@@ -191,15 +191,12 @@ fn tombstone(test: &TestModule) {
 
 /// The generator says that it has filled the buffer, and has not, twice in some thousand calls.
 fn equal_ivs(test: &TestModule) {
+    let controller = controller(test);
     let config = initialised(test);
-    let unfilled = Fault::Return {
-        code: ReturnCode::OK,
-        when: When::Before,
-    };
+    let unfilled = returned(ReturnCode::OK, When::Before);
     let rule = Rule::on(Function::C_GenerateRandom, unfilled);
     let schedule = Schedule::default().rule(rule.clone().nth(400)).rule(rule.nth(500));
-    let controller = Controller::listen(&test.directory.join("control"), schedule).unwrap();
-    CONTROL.set(controller.path().to_owned()).unwrap();
+    controller.set(schedule).unwrap();
     let error = workers(test, config).err().expect("the ivs repeat");
     assert!(error.to_string().contains("ivs"), "{error}");
     let latch = keyreeve::token::Latch::of(&data(test), &serial(test)).read().unwrap();

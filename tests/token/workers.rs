@@ -13,13 +13,13 @@ use keyreeve::{
     token::{Call, Host, Lane, Latch, OpenError, Program, TokenError},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
-use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
+use keyreeve_faultmod::{Fault, Function, ReturnCode, Rule, Schedule, When};
 
 use crate::{
     contract,
     fixture::{
-        CONTROL, Workers, ask, assert_same, data, initialised, keys, keys_call, make, place, submit, workers,
-        workers_of,
+        Workers, ask, assert_same, controller, data, initialised, keys, keys_call, make, once, place, returned, submit,
+        workers, workers_of,
     },
     support::{self, TestModule},
 };
@@ -34,7 +34,7 @@ contract! {
     a_program_that_is_no_worker_says_which_it_is => no_worker;
 }
 
-contract! { through faultmod:
+contract! { steered through faultmod:
     a_hung_call_is_answered_by_the_worker_that_was_ready => hung;
     a_call_that_two_workers_died_of_is_not_tried_again => poison;
     a_lost_token_in_one_worker_is_no_error_for_the_caller => lost_token;
@@ -192,21 +192,8 @@ fn no_worker(test: &TestModule) {
     }
 }
 
-/// Steers the modules of all workers that start from now on.
-fn steering(test: &TestModule) -> Controller {
-    let controller = Controller::listen(&test.directory.join("control"), Schedule::default()).unwrap();
-    CONTROL
-        .set(controller.path().to_owned())
-        .expect("one test, one process");
-    controller
-}
-
-fn once(function: Function, fault: Fault) -> Schedule {
-    Schedule::new(1).rule(Rule::on(function, fault).times(1))
-}
-
 fn hung(test: &TestModule) {
-    let controller = steering(test);
+    let controller = controller(test);
     let (served, blob, before) = started(test);
     let (active, ready) = standby(&served);
     controller
@@ -222,7 +209,7 @@ fn hung(test: &TestModule) {
 }
 
 fn poison(test: &TestModule) {
-    let controller = steering(test);
+    let controller = controller(test);
     let (served, blob, before) = started(test);
     let (active, ready) = standby(&served);
     for pid in [active, ready] {
@@ -242,13 +229,10 @@ fn poison(test: &TestModule) {
 }
 
 fn lost_token(test: &TestModule) {
-    let controller = steering(test);
+    let controller = controller(test);
     let (served, blob, before) = started(test);
     let (active, ready) = standby(&served);
-    let removed = Fault::Return {
-        code: ReturnCode::DEVICE_REMOVED,
-        when: When::Before,
-    };
+    let removed = returned(ReturnCode::DEVICE_REMOVED, When::Before);
     controller.set_for(active, once(Function::C_Sign, removed)).unwrap();
     assert_same(&before, &keys(&served.host, &blob, place(1)).unwrap(), place(1));
     assert_eq!(served.host.workers().0, Some(ready));
@@ -256,7 +240,7 @@ fn lost_token(test: &TestModule) {
 }
 
 fn wrong_answer(test: &TestModule) {
-    let controller = steering(test);
+    let controller = controller(test);
     let (served, blob, _) = started(test);
     let (active, _) = standby(&served);
     let serial = served.host.status().serial;

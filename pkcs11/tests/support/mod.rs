@@ -13,6 +13,8 @@ pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/pkcs11-spy.so";
 pub const PIN: &str = "648219";
 const SO_PIN: &str = "73155920";
+/// Name of the controller's socket in the directory of a test.
+pub const CONTROL: &str = "control";
 const CHILD: &str = "KEYREEVE_TEST_CHILD";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,15 @@ pub fn run(kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
 
 /// The same, but the module of the tokens is loaded by another one, the fault-injecting `faultmod`.
 pub fn run_through(faultmod: Option<PathBuf>, kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
+    run_with(faultmod, false, kind, test, body);
+}
+
+/// The same, steered by the controller that the body must make at `control` in its directory before it loads the module.
+pub fn run_steered(faultmod: PathBuf, kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
+    run_with(Some(faultmod), true, kind, test, body);
+}
+
+fn run_with(faultmod: Option<PathBuf>, steered: bool, kind: Kind, test: &str, body: impl FnOnce(&TestModule)) {
     if let Some(directory) = std::env::var_os(CHILD) {
         let module = module_path(kind).expect("the parent has found it");
         return body(&TestModule {
@@ -45,13 +56,16 @@ pub fn run_through(faultmod: Option<PathBuf>, kind: Kind, test: &str, body: impl
         Kind::SoftHsm => softhsm_tokens(directory.path()),
         Kind::Kryoptic => kryoptic_tokens(directory.path(), &module),
     };
-    let output = Command::new(std::env::current_exe().expect("a test binary has a path"))
+    let mut child = Command::new(std::env::current_exe().expect("a test binary has a path"));
+    child
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, directory.path())
         .env(configuration.0, configuration.1)
-        .env("FAULTMOD_MODULE", module)
-        .output()
-        .expect("the test binary starts");
+        .env("FAULTMOD_MODULE", module);
+    if steered {
+        child.env("FAULTMOD_CONTROL", directory.path().join(CONTROL));
+    }
+    let output = child.output().expect("the test binary starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "in the child process:\n{text}");
     assert!(text.contains("1 passed"), "the child ran no test named {test}:\n{text}");
@@ -163,7 +177,8 @@ fn quiet(command: &mut Command) {
 }
 
 /// One test per token: `contract! { name => body; }` makes `softhsm::name` and `kryoptic::name`. With `through faultmod:` in
-/// front, `…_through_faultmod::name`; with `directly and through faultmod:`, both (the crate then depends on `faultmod`).
+/// front, `…_through_faultmod::name`; with `directly and through faultmod:`, both (the crate then depends on `faultmod`); with
+/// `steered through faultmod:`, the body has a controller at `control` in its directory (`run_steered`).
 #[macro_export]
 macro_rules! contract {
     (directly and through faultmod: $($tests:tt)*) => {
@@ -171,23 +186,29 @@ macro_rules! contract {
         $crate::contract! { through faultmod: $($tests)* }
     };
     (through faultmod: $($tests:tt)*) => {
-        $crate::contract! { @module softhsm_through_faultmod, SoftHsm,
+        $crate::contract! { @module softhsm_through_faultmod, SoftHsm, run_through,
             Some(keyreeve_faultmod::module_path().expect("cargo built it")); $($tests)* }
-        $crate::contract! { @module kryoptic_through_faultmod, Kryoptic,
+        $crate::contract! { @module kryoptic_through_faultmod, Kryoptic, run_through,
             Some(keyreeve_faultmod::module_path().expect("cargo built it")); $($tests)* }
     };
-    (@module $module:ident, $kind:ident, $through:expr; $($name:ident => $body:expr;)*) => {
+    (steered through faultmod: $($tests:tt)*) => {
+        $crate::contract! { @module softhsm_through_faultmod, SoftHsm, run_steered,
+            keyreeve_faultmod::module_path().expect("cargo built it"); $($tests)* }
+        $crate::contract! { @module kryoptic_through_faultmod, Kryoptic, run_steered,
+            keyreeve_faultmod::module_path().expect("cargo built it"); $($tests)* }
+    };
+    (@module $module:ident, $kind:ident, $run:ident, $through:expr; $($name:ident => $body:expr;)*) => {
         mod $module {
             use super::*;
             $(#[test] fn $name() {
                 let test = support::test_name(module_path!(), stringify!($name));
-                support::run_through($through, support::Kind::$kind, &test, $body)
+                support::$run($through, support::Kind::$kind, &test, $body)
             })*
         }
     };
     ($($tests:tt)*) => {
-        $crate::contract! { @module softhsm, SoftHsm, None; $($tests)* }
-        $crate::contract! { @module kryoptic, Kryoptic, None; $($tests)* }
+        $crate::contract! { @module softhsm, SoftHsm, run_through, None; $($tests)* }
+        $crate::contract! { @module kryoptic, Kryoptic, run_through, None; $($tests)* }
     };
 }
 
