@@ -123,6 +123,22 @@ impl Config {
         Ok(())
     }
 
+    /// The token that is meant: the only one, or that with this label or serial number.
+    pub fn token(&self, named: Option<&str>) -> Result<&TokenConfig, String> {
+        let all: Vec<&TokenConfig> = self.groups.iter().flat_map(|group| &group.tokens).collect();
+        let known = || all.iter().map(|token| token.chosen_by()).collect::<Vec<_>>().join(", ");
+        match (named, &all[..]) {
+            (None, [only]) => Ok(only),
+            (None, _) => Err(format!("which token? There are: {}", known())),
+            (Some(name), _) => {
+                let is_it =
+                    |token: &&TokenConfig| [&token.serial, &token.label].into_iter().flatten().any(|is| is == name);
+                let found = all.iter().copied().find(is_it);
+                found.ok_or_else(|| format!("the configuration has no token `{name}`; there are: {}", known()))
+            }
+        }
+    }
+
     /// The group whose keys protect the store and the audit log.
     pub fn home(&self) -> &GroupConfig {
         let named = |group: &&GroupConfig| self.audit.token_group.is_empty() || group.name == self.audit.token_group;

@@ -22,7 +22,7 @@ use super::{
     recover::{Cut, Found, recover},
     tail::Tail,
     verify::{Report, verify},
-    writer::{CUT, START, WriteError, Writer},
+    writer::{CEREMONY, CUT, START, WriteError, Writer},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -58,6 +58,8 @@ pub struct Options {
     pub epoch: u64,
     /// Opens `epoch` as a new log behind a store that does not fit the old one (a restored backup).
     pub opening: Option<Opening>,
+    /// Transcript of a ceremony that is to be recorded: `name=value` pairs.
+    pub ceremony: Option<String>,
     pub durability: Durability,
     /// Size of a segment file.
     pub segment_bytes: u64,
@@ -403,5 +405,6 @@ fn first_records(options: &Options, cut: Option<&Cut>) -> Vec<(&'static str, Str
             options.epoch
         ),
     ));
+    records.extend(options.ceremony.clone().map(|transcript| (CEREMONY, transcript)));
     records
 }

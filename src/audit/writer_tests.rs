@@ -56,6 +56,7 @@ impl Node {
             node: "node-1".into(),
             epoch: 1,
             opening: None,
+            ceremony: None,
             durability: self.durability,
             segment_bytes: 0,
             queue: 64,

@@ -95,7 +95,9 @@ impl Init {
         };
         bootstrap.check_bound(&config)?;
         policy::prepare(&config.policy.directory, &self.admin_cert, &bootstrap)?;
-        output::note(&format!("note: {SINGLE_TOKEN_WARNING}"));
+        if config.groups.iter().any(|group| group.any().group_id.is_none()) {
+            output::note(&format!("note: {SINGLE_TOKEN_WARNING}"));
+        }
         let made = initialise(&config, &bootstrap)?;
         let done = Done {
             token_groups: made.groups.iter().map(Manifested::of).collect(),

@@ -6,6 +6,7 @@
 mod attestation;
 mod audit;
 mod backup;
+mod ceremony;
 mod config;
 mod connection;
 mod crypto;
@@ -93,6 +94,9 @@ enum Command {
     /// The PKCS#11 tokens
     #[command(subcommand, after_help = "Example:\n  keyreeve tokens status")]
     Tokens(tokens::Tokens),
+    /// Groups of several tokens: who is in, keys for all, new members
+    #[command(subcommand, after_help = "Example:\n  keyreeve ceremony show a.enrol")]
+    Ceremony(ceremony::Ceremony),
     /// Hosts the PKCS#11 module for a server
     #[command(hide = true)]
     TokenWorker(token_worker::TokenWorker),
@@ -151,6 +155,7 @@ impl Command {
             Self::Unwrap(command) => client(command.run(format)),
             Self::Random(command) => client(command.run(format)),
             Self::Tokens(command) => client(command.run(format)),
+            Self::Ceremony(command) => command.run(format),
             Self::TokenWorker(command) => command.run(),
             Self::Doctor(command) => command.run(format),
             Self::Policy(command) => command.run(format),

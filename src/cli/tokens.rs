@@ -1,4 +1,5 @@
-//! `tokens status`, `verify` and `unlatch`. What a token can and enforces is told by `doctor`, on its host.
+//! `tokens status`, `verify` and `unlatch`; `tokens enrol` and `tokens import` are steps of a ceremony (`ceremony/`). What a token can
+//! and enforces is told by `doctor`, on its host.
 
 mod verify;
 
@@ -6,6 +7,7 @@ use clap::Subcommand;
 use keyreeve_client::v1;
 
 use super::{
+    ceremony,
     config::ConfigFile,
     connection::Connection,
     failure::{Failure, Outcome},
@@ -37,6 +39,10 @@ pub enum Tokens {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Prepares an empty token for a group of several, and writes its request to join
+    Enrol(Box<ceremony::Enrol>),
+    /// Takes the keys of an epoch of its group into a token
+    Import(ceremony::Import),
     /// Lets a token be tried again that was latched on this host after a refused PIN or a wrong answer
     #[command(
         after_help = "Example:\n  keyreeve tokens unlatch --yes\n\nFirst find out why: docs/runbooks/token-is-latched.md"
@@ -61,6 +67,8 @@ impl Tokens {
                 environment,
                 connection,
             } => verify::verify(format, environment, connection).await,
+            Self::Enrol(command) => command.run(format),
+            Self::Import(command) => command.run(format),
             Self::Unlatch { config, serial, yes } => unlatch(&config, serial, yes),
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     operations::{AuditStatus, Operations, Settings},
     policy::{Gate, Policies},
     store::{self, Directory, RowKey},
-    token::{Members, Root, Token, Tokens, host::SubkeyLabel},
+    token::{Members, Root, Token, Tokens, ceremony::transcript::Mark, host::SubkeyLabel},
 };
 
 /// Places in the audit writer's queue: calls that may be under way at once, over all callers.
@@ -93,9 +93,14 @@ impl Node {
             log_origin: origin.as_str().into(),
         };
         let redact = RedactKey::new(&root.subkey(redact).await?);
-        let options = log_options(config, epoch, opening);
+        let ceremony = Mark::find(&config.store.data_dir).map_err(ServerError::Runtime)?;
+        let mut options = log_options(config, epoch, opening);
+        options.ceremony = ceremony.as_ref().map(Mark::record);
         let durability = options.durability;
         let (log, writer) = audit::start(options, committer, redact, clock.clone()).await?;
+        if let Some(mark) = ceremony {
+            mark.recorded().map_err(ServerError::Runtime)?;
+        }
 
         let gate = Gate::new(log, directory.clone(), policies.clone(), clock.clone());
         let bound = groups.list.iter().map(|group| {
@@ -174,6 +179,7 @@ fn log_options(config: &Config, epoch: u64, opening: Option<Opening>) -> audit::
         node: config.server.node_name(),
         epoch,
         opening,
+        ceremony: None,
         durability: match config.audit.durability {
             Durability::Fsync => audit::Durability::Fsync,
             Durability::Written => audit::Durability::Written,

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,7 +21,10 @@ use crate::{
     config::{Config, GroupConfig, LogFormat},
     model::EnvironmentName,
     store::Directory,
-    token::{Buried, Host, Isolation, Members, OpenError, ProcessHost, Program, ThreadHost, TokenConfig},
+    token::{
+        Buried, Host, Isolation, Members, OpenError, ProcessHost, Program, ThreadHost, TokenConfig,
+        ceremony::admit_manifest,
+    },
 };
 
 /// Turns to the reason once the token cannot be served any more by this process.
@@ -58,6 +61,7 @@ struct Opener {
     config: Config,
     program: Program,
     buried: Buried,
+    admitting: Mutex<()>,
 }
 
 /// A host, and how it tells that it is lost.
@@ -74,6 +78,7 @@ impl Groups {
             config: config.clone(),
             program: worker_program(config).map_err(ServerError::Runtime)?,
             buried: Arc::new(move |key, version| store.get().is_some_and(|store| store.is_destroyed(key, version))),
+            admitting: Mutex::new(()),
         });
         let mut groups = Self {
             list: Vec::with_capacity(config.groups.len()),
@@ -190,6 +195,11 @@ impl Opener {
 
     fn open_blocking(&self, token: TokenConfig, runtime: &tokio::runtime::Handle) -> Result<Opened, OpenError> {
         let data = &self.config.store.data_dir;
+        {
+            // The tokens of a group share the file in which the newest manifest is remembered.
+            let _turn = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+            admit_manifest(&token, &self.config.tombstone_file())?;
+        }
         match token.isolation {
             Isolation::Thread => {
                 let host = ThreadHost::start(token, data, self.buried.clone())?;

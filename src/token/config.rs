@@ -128,6 +128,10 @@ pub enum TokenConfigError {
     Trust,
     #[error("[token]: {0}")]
     Custodians(String),
+    #[error(
+        "[token] names custodians, and their manifest is not there: docs/runbooks/ceremony.md makes it; run this again then"
+    )]
+    NeedsCeremony,
     #[error("[token]: `{0}` must be at least 1")]
     Zero(&'static str),
     #[error("[token]: the weight of `{0}` must be 1 to {MAX_WEIGHT}")]

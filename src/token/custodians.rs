@@ -63,10 +63,6 @@ impl Custodians {
         self.quorum
     }
 
-    pub fn contains(&self, key: &PublicKey) -> bool {
-        self.keys.contains(key)
-    }
-
     /// How many different custodians signed these bytes of a manifest. What does not verify, or names no custodian, does not count.
     pub fn signers(&self, manifest: &[u8], signatures: &Signatures) -> usize {
         let message = statement(MANIFEST_LABEL, manifest);

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use keyreeve_pkcs11::TokenInfo;
 
 use super::{
-    config::TokenConfig,
+    config::{TokenConfig, TokenConfigError},
     known_answer,
     manifest::{Manifest, Member},
     open::{self, OpenError, OpenToken},
@@ -29,7 +29,12 @@ pub const SINGLE_TOKEN_WARNING: &str = "this group has one token: it can never g
                                         and what it protects is lost with the token";
 
 /// Opens the token of `config`, examines it, makes its root keys and writes `config.manifest`. `config.manifest_sha256` is not read.
+///
+/// Errors: also if the configuration names custodians: the root keys of such a group come from a ceremony.
 pub fn init(config: &TokenConfig, data_directory: &Path) -> Result<Initialised, OpenError> {
+    if config.group_id.is_some() {
+        return Err(TokenConfigError::NeedsCeremony.into());
+    }
     let token = open::open(config, data_directory, None)?;
     let result = prepare(config, &token);
     let OpenToken { module, session, .. } = token;

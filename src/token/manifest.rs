@@ -7,6 +7,7 @@ use std::{collections::HashSet, path::Path};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use keyreeve_envelope::KekId;
+use keyreeve_pkcs11::{RsaPublicKey, presets::TRANSPORT_BITS};
 use serde::{Deserialize, Serialize};
 
 use super::{files, public_key::PublicKey};
@@ -151,7 +152,7 @@ impl Manifest {
                     "the AUDIT key of token `{name}` is no Ed25519 or P-256 public key"
                 ));
             }
-            if token.transport().is_none() {
+            if token.transport_key().is_none() {
                 return Err(format!(
                     "the TRANSPORT key of token `{name}` is no RSA public key of 3072 bits or more"
                 ));
@@ -199,11 +200,15 @@ impl Member {
         PublicKey::from_spki(&HEXLOWER.decode(self.audit_spki.as_bytes()).ok()?)
     }
 
-    /// DER of TRANSPORT, if it is an RSA key of 3,072 bits or more.
-    pub fn transport(&self) -> Option<Vec<u8>> {
-        let spki = HEXLOWER.decode(self.transport_spki.as_bytes()).ok()?;
-        let key = keyreeve_pkcs11::RsaPublicKey::from_spki(&spki)?;
-        (key.bits() >= keyreeve_pkcs11::presets::TRANSPORT_BITS as usize).then_some(spki)
+    /// TRANSPORT, if it is an RSA key of 3,072 bits or more.
+    pub fn transport_key(&self) -> Option<RsaPublicKey> {
+        let key = RsaPublicKey::from_spki(&HEXLOWER.decode(self.transport_spki.as_bytes()).ok()?)?;
+        (key.bits() as u64 >= TRANSPORT_BITS).then_some(key)
+    }
+
+    /// SHA-256 of TRANSPORT's DER, hex: what people compare.
+    pub fn transport_fingerprint(&self) -> Option<String> {
+        Some(sha256_hex(&self.transport_key()?.spki()))
     }
 }
 
@@ -214,6 +219,15 @@ pub(super) fn from_hex<const N: usize>(hex: &str) -> Option<[u8; N]> {
 
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(digest(&SHA256, bytes).as_ref())
+}
+
+impl OaepHash {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OaepHash::Sha1 => "SHA-1",
+            OaepHash::Sha256 => "SHA-256",
+        }
+    }
 }
 
 impl From<OaepHash> for keyreeve_pkcs11::OaepHash {

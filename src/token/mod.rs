@@ -68,7 +68,7 @@ pub mod worker;
 
 pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
 pub use custodian_key::{CustodianKey, CustodianKeyError};
-pub use custodians::{Custodians, Signatures};
+pub use custodians::Signatures;
 pub use error::TokenError;
 pub use host::{Answer, Call, EnvelopeInput, Host, HostStatus, Job, OpenInput, SealInput};
 pub use init::{Initialised, SINGLE_TOKEN_WARNING, init};

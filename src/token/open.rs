@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use keyreeve_pkcs11::{Access, CallError, Class, Module, ModuleError, Pin, Session, TokenInfo, Vendor};
 
 use super::{
-    ceremony::CeremonyError,
+    ceremony::{CeremonyError, LastSeenError},
     config::{PinSource, TokenConfig, TokenConfigError},
     latch::{Latch, Latched},
     manifest_source::ManifestError,
@@ -34,6 +34,8 @@ pub enum OpenError {
     Manifest(#[from] ManifestError),
     #[error("{0}")]
     RootKeys(#[from] RootKeyError),
+    #[error("{0}")]
+    LastSeen(#[from] LastSeenError),
     #[error("{0}")]
     Ceremony(#[from] CeremonyError),
     #[error("the token failed: {0}")]
@@ -112,6 +114,7 @@ impl OpenError {
             | Self::PinNotInitialised
             | Self::LatchFile { .. }
             | Self::SelfTest(_)
+            | Self::LastSeen(_)
             | Self::Ceremony(_)
             | Self::KnownAnswer(_) => true,
             Self::RootKeys(_) | Self::Call(_) => self.is_wrong_answer(),

@@ -210,6 +210,7 @@ fn next_step(error: &OpenError) -> &'static str {
         OpenError::PinFinalTry | OpenError::PinLocked | OpenError::PinNotInitialised => {
             "use the token's own tool (pkcs11-tool, softhsm2-util) to set the PIN right"
         }
+        OpenError::LastSeen(_) => "bring the newest manifest and its signatures to this host",
         OpenError::Ceremony(_) => "docs/runbooks/ceremony.md has the steps in order",
         OpenError::Call(_) => {
             "see whether another tool can use the token: pkcs11-tool --module … --login --list-objects"

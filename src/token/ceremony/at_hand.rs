@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use super::{
-    enrol::enrol,
+    enrol::{enrol, examine},
     epoch::make_epoch,
     error::CeremonyError,
-    import::import,
+    import::{import, try_import},
     pass_on::pass_on,
     signed::Signed,
     statements::{EnrolRequest, Receipt, Role, Transfer},
@@ -16,7 +16,7 @@ use super::{
 use crate::token::{
     OpenError,
     config::TokenConfig,
-    manifest::Manifest,
+    manifest::{Manifest, Member},
     open::{self, OpenToken},
     report, softhsm,
 };
@@ -55,6 +55,11 @@ impl TokenAtHand {
         Ok(request)
     }
 
+    /// What a request would say of this token, but for its keys; tried on throwaway keys, and nothing is left.
+    pub fn examine_for(&self, role: Role) -> Result<Member, OpenError> {
+        examine(self.token(), role).map(|(_, member)| member)
+    }
+
     /// Makes the keys of the next epoch, and a transfer file for each token of the manifest. Leaves nothing in the token.
     pub fn make_epoch(&self, manifest: &Manifest) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
         make_epoch(&self.token().session, manifest, self.serial())
@@ -67,6 +72,11 @@ impl TokenAtHand {
         let receipt = import(&token.session, &offered, manifest, self.serial(), transfer)?;
         self.sync()?;
         Ok(receipt)
+    }
+
+    /// Whether [`TokenAtHand::import`] would take the file: its keys are unwrapped, asked, and gone again.
+    pub fn try_import(&self, manifest: &Manifest, transfer: &Signed<Transfer>) -> Result<(), CeremonyError> {
+        try_import(&self.token().session, manifest, self.serial(), transfer)
     }
 
     /// Wraps what this recovery token was sent for the member `to`. Leaves nothing in the token.

@@ -6,7 +6,7 @@
 use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
 use keyreeve_pkcs11::{
-    Mechanism, Session,
+    Mechanism, ObjectHandle, RsaPublicKey, Session,
     presets::{self, Life},
 };
 
@@ -22,7 +22,7 @@ use crate::token::{
     OpenError,
     audit_key::AuditKey,
     init,
-    manifest::OaepHash,
+    manifest::{Member, OaepHash},
     open::OpenToken,
     probe::Probe,
     report,
@@ -36,16 +36,8 @@ pub(super) fn enrol(
     role: Role,
     attestation: Option<&[u8]>,
 ) -> Result<Signed<EnrolRequest>, OpenError> {
-    let report = report::of_open_token(token);
-    init::refuse_unfit(&report)?;
-    let (hash, transport_probes) = probe_transport(&token.session, role)?;
-    if let Some(hole) = transport_probes.iter().find(|probe| probe.must_refuse()) {
-        return Err(CeremonyError::Hole(Box::new(hole.clone())).into());
-    }
-    let probes: Vec<Probe> = report.probes.into_iter().chain(transport_probes).collect();
+    let (hash, member) = examine(token, role)?;
     let offered = token.module.mechanisms(token.info.slot)?;
-    let mut member = init::member(&token.info, &probes);
-    member.oaep_hash = Some(hash);
     let said = EnrolRequest {
         v: 1,
         group: HEXLOWER.encode(&group),
@@ -55,6 +47,22 @@ pub(super) fn enrol(
         attestation: attestation.map(|bytes| HEXLOWER.encode(bytes)),
     };
     Ok(make(&token.session, &offered, &group, hash, said)?)
+}
+
+/// Tries all that the token must refuse in this role, on throwaway keys, and describes it, but for its keys.
+///
+/// Errors: `Hole` or `Unfit` if it cannot be of a group.
+pub(super) fn examine(token: &OpenToken, role: Role) -> Result<(OaepHash, Member), OpenError> {
+    let report = report::of_open_token(token);
+    init::refuse_unfit(&report)?;
+    let (hash, transport_probes) = probe_transport(&token.session, role)?;
+    if let Some(hole) = transport_probes.iter().find(|probe| probe.must_refuse()) {
+        return Err(CeremonyError::Hole(Box::new(hole.clone())).into());
+    }
+    let probes: Vec<Probe> = report.probes.into_iter().chain(transport_probes).collect();
+    let mut member = init::member(&token.info, &probes);
+    member.oaep_hash = Some(hash);
+    Ok((hash, member))
 }
 
 fn make(
@@ -84,11 +92,11 @@ fn make(
     })?;
     made.add(session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::canary(Life::Token, group)))?;
     // Read back as every later start reads them.
-    let (private, spki) = transport(session, group)?;
-    said.token.transport_spki = HEXLOWER.encode(&spki);
+    let (private, public) = transport(session, group)?;
+    said.token.transport_spki = HEXLOWER.encode(&public.spki());
     said.token.audit_spki = audit.spki_hex();
     said.token.canary = HEXLOWER.encode(&canary_answer(session, find_canary(session, group)?)?);
-    opens_what_is_wrapped_to_it(session, group, hash, private, &spki)?;
+    opens_what_is_wrapped_to_it(session, group, hash, private, &public)?;
     let request = Signed::new(session, &audit, said)?;
     made.keep();
     Ok(request)
@@ -99,12 +107,12 @@ fn opens_what_is_wrapped_to_it(
     session: &Session,
     group: &[u8; 16],
     hash: OaepHash,
-    private: keyreeve_pkcs11::ObjectHandle,
-    spki: &[u8],
+    private: ObjectHandle,
+    public: &RsaPublicKey,
 ) -> Result<(), CeremonyError> {
     let keys = TransferKeys::generate(session, Templates::passing(session, group, &[0; 16], 0), true)?;
     let tried = (|| {
-        let wrapped = keys.wrap(session, hash, spki)?;
+        let wrapped = keys.wrap(session, hash, public)?;
         let templates = Templates::kept(session, &[], Life::Session, group, &[0; 16], 0);
         let opened = TransferKeys::unwrap(session, hash, private, &wrapped, &templates)?;
         let same = opened

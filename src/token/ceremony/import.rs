@@ -29,68 +29,100 @@ pub(super) fn import(
     serial: &str,
     transfer: &Signed<Transfer>,
 ) -> Result<Signed<Receipt>, CeremonyError> {
-    let this = ThisToken::identify(session, manifest, serial, Role::Member)?;
-    let private = this.receive(transfer)?;
-    let said = &transfer.said;
-    let svc = match find_svc(session, &this.group) {
-        Ok(svc) => Some(svc),
-        Err(RootKeyError::Missing(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    // SVC comes with the first epoch and never again.
-    if said.wrapped.svc.is_some() != svc.is_none() {
-        return Err(CeremonyError::TransferRefused);
+    let arrival = Arrival::receive(session, manifest, serial, transfer)?;
+    arrival.unwrap(&[], Life::Session)?.destroy(session)?;
+    let keys = arrival.unwrap(offered, Life::Token)?;
+    let receipt = arrival.receipt(&keys);
+    if receipt.is_err() {
+        keys.destroy(session)?;
     }
-    let kek_id = from_hex(&said.kek_id).ok_or(CeremonyError::TransferRefused)?;
-    let unwrap = |life| {
-        let templates = Templates::kept(session, offered, life, &this.group, &kek_id, said.epoch);
-        let keys = TransferKeys::unwrap(session, said.oaep_hash, private, &said.wrapped, &templates)?;
-        match keys.checks(session, svc) {
-            Ok(found) if found == said.check => Ok(keys),
-            other => {
-                keys.destroy(session)?;
-                other.and(Err(CeremonyError::TransferRefused))
-            }
-        }
-    };
-    unwrap(Life::Session)?.destroy(session)?;
-    let keys = unwrap(Life::Token)?;
-    match finish(&this, transfer, &kek_id, &keys, svc) {
-        Ok(receipt) => Ok(receipt),
-        Err(error) => {
-            keys.destroy(session)?;
-            Err(error)
-        }
-    }
+    receipt
 }
 
-/// Finds the keys as every start finds them, and states what they are.
-fn finish(
-    this: &ThisToken<'_>,
+/// The same up to the token objects: nothing is left.
+pub(super) fn try_import(
+    session: &Session,
+    manifest: &Manifest,
+    serial: &str,
     transfer: &Signed<Transfer>,
-    kek_id: &[u8; 16],
-    keys: &TransferKeys,
+) -> Result<(), CeremonyError> {
+    let arrival = Arrival::receive(session, manifest, serial, transfer)?;
+    Ok(arrival.unwrap(&[], Life::Session)?.destroy(session)?)
+}
+
+/// A transfer file that is for this token, now.
+struct Arrival<'a> {
+    this: ThisToken<'a>,
+    transfer: &'a Signed<Transfer>,
+    private: ObjectHandle,
+    kek_id: [u8; 16],
+    /// The group's, where it was here before.
     svc: Option<ObjectHandle>,
-) -> Result<Signed<Receipt>, CeremonyError> {
-    let (session, said) = (this.session, &transfer.said);
-    EpochKeys::find(session, kek_id, said.epoch)?.ok_or(CeremonyError::TransferRefused)?;
-    let found_svc = find_svc(session, &this.group)?;
-    let mut read_back = vec![
-        read_back(session, presets::KEK_LABEL, keys.kek)?,
-        read_back(session, presets::BIND_LABEL, keys.bind)?,
-    ];
-    read_back.push(self::read_back(session, presets::SVC_LABEL, svc.unwrap_or(found_svc))?);
-    let receipt = Receipt {
-        v: 1,
-        group: said.group.clone(),
-        epoch: said.epoch,
-        kek_id: said.kek_id.clone(),
-        serial: this.member.serial.clone(),
-        transfer: transfer.sha256(),
-        check: keys.checks(session, svc)?,
-        keys: read_back,
-    };
-    Ok(Signed::new(session, &this.audit, receipt)?)
+}
+
+impl<'a> Arrival<'a> {
+    fn receive(
+        session: &'a Session,
+        manifest: &'a Manifest,
+        serial: &str,
+        transfer: &'a Signed<Transfer>,
+    ) -> Result<Self, CeremonyError> {
+        let this = ThisToken::identify(session, manifest, serial, Role::Member)?;
+        let private = this.receive(transfer)?;
+        let said = &transfer.said;
+        let svc = match find_svc(session, &this.group) {
+            Ok(svc) => Some(svc),
+            Err(RootKeyError::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        // SVC comes with the first epoch and never again.
+        if said.wrapped.svc.is_some() != svc.is_none() {
+            return Err(CeremonyError::TransferRefused);
+        }
+        Ok(Self {
+            kek_id: from_hex(&said.kek_id).ok_or(CeremonyError::TransferRefused)?,
+            this,
+            transfer,
+            private,
+            svc,
+        })
+    }
+
+    /// Keys whose answers are those of the file; others are gone again.
+    fn unwrap(&self, offered: &[Mechanism], life: Life) -> Result<TransferKeys, CeremonyError> {
+        let (session, said) = (self.this.session, &self.transfer.said);
+        let templates = Templates::kept(session, offered, life, &self.this.group, &self.kek_id, said.epoch);
+        let keys = TransferKeys::unwrap(session, said.oaep_hash, self.private, &said.wrapped, &templates)?;
+        match keys.checks(session, self.svc) {
+            Ok(found) if found == said.check => Ok(keys),
+            _ => {
+                keys.destroy(session)?;
+                Err(CeremonyError::TransferRefused)
+            }
+        }
+    }
+
+    /// Finds the keys as every start finds them, and states what they are.
+    fn receipt(&self, keys: &TransferKeys) -> Result<Signed<Receipt>, CeremonyError> {
+        let (session, said) = (self.this.session, &self.transfer.said);
+        let found = EpochKeys::find(session, &self.kek_id, said.epoch)?.ok_or(CeremonyError::TransferRefused)?;
+        let svc = find_svc(session, &self.this.group)?;
+        let receipt = Receipt {
+            v: 1,
+            group: said.group.clone(),
+            epoch: said.epoch,
+            kek_id: said.kek_id.clone(),
+            serial: self.this.member.serial.clone(),
+            transfer: self.transfer.sha256(),
+            check: keys.checks(session, self.svc)?,
+            keys: vec![
+                read_back(session, presets::KEK_LABEL, found.kek)?,
+                read_back(session, presets::BIND_LABEL, found.bind)?,
+                read_back(session, presets::SVC_LABEL, svc)?,
+            ],
+        };
+        Ok(Signed::new(session, &self.this.audit, receipt)?)
+    }
 }
 
 fn read_back(session: &Session, label: &str, key: ObjectHandle) -> Result<KeyReadBack, CallError> {

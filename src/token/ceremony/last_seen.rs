@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::token::{
-    files,
+    OpenError, TokenConfig, files,
     manifest::{Manifest, from_hex},
 };
 
@@ -35,6 +35,15 @@ pub enum LastSeenError {
     NotNext { seq: u64, path: String },
     #[error("cannot read or write `{path}`: {error}")]
     File { path: String, error: io::Error },
+}
+
+/// At a start: the manifest of a group with custodians is no older than what this host has seen. A pinned one cannot be.
+pub fn admit_manifest(config: &TokenConfig, tombstones: &Path) -> Result<(), OpenError> {
+    if config.group_id.is_none() {
+        return Ok(());
+    }
+    let manifest = Manifest::load(&config.manifest_source()?)?;
+    Ok(LastSeen::beside(tombstones, &manifest.group).admit(&manifest)?)
 }
 
 impl LastSeen {

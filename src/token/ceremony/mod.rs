@@ -13,7 +13,7 @@
 //! | a token takes them in | `import.rs` | each member's host |
 //! | an old group's keys for a new token | `pass_on.rs` | the recovery token's host, offline |
 //! | what all of them sign and read | `signed.rs`, `statements.rs`, `this_token.rs`, `transfer_keys.rs` | |
-//! | no going back | `last_seen.rs` | |
+//! | no going back; what was done | `last_seen.rs`, `transcript.rs` | |
 
 mod at_hand;
 mod draft;
@@ -26,13 +26,14 @@ mod pass_on;
 mod signed;
 mod statements;
 mod this_token;
+pub mod transcript;
 mod transfer_keys;
 mod transport_probe;
 
 pub use at_hand::TokenAtHand;
 pub use draft::{DraftError, NextManifest};
 pub use error::CeremonyError;
-pub use last_seen::{LastSeen, LastSeenError};
+pub use last_seen::{LastSeen, LastSeenError, admit_manifest};
 pub use signed::{Signed, SignedError, Statement};
 pub use statements::{EnrolRequest, KeyReadBack, Receipt, Role, Transfer, WrappedKeys};
 pub use transport_probe::{probe_pair, probe_transport};

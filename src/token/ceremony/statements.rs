@@ -18,6 +18,15 @@ pub enum Role {
     Recovery,
 }
 
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Member => "member",
+            Role::Recovery => "recovery",
+        }
+    }
+}
+
 /// A token asks to be of a group. Signed by its own AUDIT key: that alone says nothing of who made the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

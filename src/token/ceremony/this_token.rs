@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use keyreeve_pkcs11::{Attribute, ObjectClass, ObjectHandle, Session, Template, presets};
+use keyreeve_pkcs11::{Attribute, ObjectClass, ObjectHandle, RsaPublicKey, Session, Template, presets};
 
 use super::{
     error::CeremonyError,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::token::{
     audit_key::AuditKey,
-    manifest::{Epoch, Manifest, Member, OaepHash},
+    manifest::{Epoch, Manifest, Member, OaepHash, sha256_hex},
     root_attributes::check_transport,
     root_keys::{FIRST_EPOCH, RootKeyError, canary_answer, find_canary, only},
 };
@@ -71,8 +70,9 @@ impl<'a> ThisToken<'a> {
         let from = self.manifest.token(&said.from).ok_or(CeremonyError::TransferRefused)?;
         refused(from.audit_key().is_some_and(|key| transfer.is_by(&key)))?;
         refused(said.group == self.manifest.group && self.vouched(said))?;
-        let (private, spki) = transport(self.session, &self.group)?;
-        let own = HEXLOWER.encode(digest(&SHA256, &spki).as_ref());
+        let (private, public) = transport(self.session, &self.group)?;
+        let spki = public.spki();
+        let own = sha256_hex(&spki);
         refused(said.to == self.member.serial && said.to_spki_sha256 == own)?;
         refused(HEXLOWER.encode(&spki) == self.member.transport_spki)?;
         refused(Some(said.oaep_hash) == common_hash(from, self.member))?;
@@ -97,9 +97,9 @@ impl<'a> ThisToken<'a> {
     /// Wraps keys to another token's TRANSPORT key, as the manifest has it, and states it.
     pub fn send(&self, keys: &TransferKeys, to: &Member, epoch: &Epoch) -> Result<Signed<Transfer>, CeremonyError> {
         let unfit = || CeremonyError::Unfit(format!("the manifest has no TRANSPORT key of token `{}`", to.serial));
-        let spki = to.transport().ok_or_else(unfit)?;
+        let key = to.transport_key().ok_or_else(unfit)?;
         let oaep_hash = common_hash(self.member, to).ok_or_else(unfit)?;
-        let wrapped = keys.wrap(self.session, oaep_hash, &spki)?;
+        let wrapped = keys.wrap(self.session, oaep_hash, &key)?;
         let said = Transfer {
             v: 1,
             manifest: self.manifest.sha256(),
@@ -108,7 +108,7 @@ impl<'a> ThisToken<'a> {
             kek_id: epoch.kek_id.clone(),
             from: self.member.serial.clone(),
             to: to.serial.clone(),
-            to_spki_sha256: HEXLOWER.encode(digest(&SHA256, &spki).as_ref()),
+            to_spki_sha256: sha256_hex(&key.spki()),
             oaep_hash,
             wrapped,
             check: epoch.check.clone(),
@@ -122,13 +122,13 @@ fn common_hash(one: &Member, other: &Member) -> Option<OaepHash> {
     Some(one.oaep_hash?.min(other.oaep_hash?))
 }
 
-/// The TRANSPORT pair is there once and no weaker than it was made: private half, and the public one as SPKI.
-pub(super) fn transport(session: &Session, group: &[u8; 16]) -> Result<(ObjectHandle, Vec<u8>), RootKeyError> {
+/// The TRANSPORT pair is there once and no weaker than it was made: its private half, and the public one.
+pub(super) fn transport(session: &Session, group: &[u8; 16]) -> Result<(ObjectHandle, RsaPublicKey), RootKeyError> {
     let public = only(session, ObjectClass::PublicKey, presets::TRANSPORT_LABEL, group)?;
     let private = only(session, ObjectClass::PrivateKey, presets::TRANSPORT_LABEL, group)?;
     check_transport(session, private)?;
     let key = session.rsa_public_key(public)?.ok_or(RootKeyError::NoPublicKey)?;
-    Ok((private, key.spki()))
+    Ok((private, key))
 }
 
 /// Numbers of the epochs whose KEK or BIND is a token object here, under whatever KEK id.

@@ -105,10 +105,8 @@ impl TransferKeys {
     }
 
     /// Wraps them to a TRANSPORT key.
-    pub fn wrap(&self, session: &Session, hash: OaepHash, spki: &[u8]) -> Result<WrappedKeys, CeremonyError> {
-        let key = RsaPublicKey::from_spki(spki)
-            .ok_or_else(|| CeremonyError::Unfit("a TRANSPORT key of the manifest is no RSA key".into()))?;
-        let public = session.import_wrapping_key(&key)?;
+    pub fn wrap(&self, session: &Session, hash: OaepHash, to: &RsaPublicKey) -> Result<WrappedKeys, CallError> {
+        let public = session.import_wrapping_key(to)?;
         let wrapped = (|| {
             let wrap = |key| Ok(HEXLOWER.encode(&session.wrap_oaep(hash.into(), public, key)?));
             Ok::<_, CallError>(WrappedKeys {
@@ -118,7 +116,7 @@ impl TransferKeys {
             })
         })();
         session.destroy(public)?;
-        Ok(wrapped?)
+        wrapped
     }
 
     /// Destroys them, all that can be.

@@ -1,0 +1,162 @@
+//! What the commands of a ceremony share: configuration, the token at hand, the transcript.
+
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::super::{
+    config::ConfigFile,
+    failure::{Failure, Outcome, causes},
+    output::{self, Format, Shown},
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    hardening,
+    token::{
+        Manifest, TokenConfig,
+        ceremony::{LastSeen, Signed, Statement, TokenAtHand, transcript},
+    },
+};
+
+/// Where a step is written down.
+#[derive(Debug, Args)]
+pub struct Transcript {
+    /// The transcript that this step is added to
+    #[arg(long, value_name = "FILE", default_value = "ceremony.jsonl")]
+    transcript: PathBuf,
+}
+
+impl Transcript {
+    /// Before anything is done: a step that cannot be written down is not taken.
+    pub fn ready(&self) -> Outcome {
+        transcript::verify(&self.transcript)
+            .and_then(|_| transcript::open(&self.transcript))
+            .map(drop)
+            .map_err(|error| Failure::file("write the transcript", &self.transcript, &error))
+    }
+
+    /// Shows what was done, writes it down, and says what comes next.
+    pub fn end(&self, format: Format, step: &str, done: &impl Shown, next: &str) -> Outcome {
+        let said = serde_json::to_value(done).map_err(Failure::failed)?;
+        transcript::append(&self.transcript, step, said, SystemClock.now())
+            .map_err(|error| Failure::file("write the transcript", &self.transcript, &error))?;
+        output::print(format, done)?;
+        output::note(&format!("next: {next}"));
+        Ok(())
+    }
+}
+
+/// The token of the configuration.
+#[derive(Debug, Args)]
+pub struct Desk {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Label or serial number of the token, where the configuration has several
+    #[arg(long, value_name = "NAME")]
+    token: Option<String>,
+    /// Try everything and leave nothing behind: no key in the token, no file
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub transcript: Transcript,
+}
+
+/// The token that a step is done with, and where this host keeps what it has seen.
+pub struct AtHand {
+    pub token: TokenConfig,
+    data: PathBuf,
+    tombstones: PathBuf,
+}
+
+impl Desk {
+    pub fn load(&self) -> Result<AtHand, Failure> {
+        if !self.dry_run {
+            self.transcript.ready()?;
+        }
+        hardening::forbid_dumps().map_err(Failure::failed)?;
+        let config = self.config.load()?;
+        let token = config.token(self.token.as_deref());
+        Ok(AtHand {
+            token: token
+                .map_err(|problem| Failure::usage(format!("{problem}; name it with --token")))?
+                .clone(),
+            tombstones: config.tombstone_file(),
+            data: config.store.data_dir,
+        })
+    }
+
+    /// Logs into the token, once. The server must not run on it.
+    pub fn open(&self, at: &AtHand) -> Result<TokenAtHand, Failure> {
+        let data = &at.data;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .map_err(|error| Failure::file("make", data, &error))?;
+        let token = TokenAtHand::open(&at.token, data).map_err(causes)?;
+        if token.is_software() {
+            output::note("note: a software token: whoever controls this host has its keys");
+        }
+        Ok(token)
+    }
+
+    /// As [`Transcript::end`]; after a dry run nothing is written.
+    pub fn end(&self, format: Format, step: &str, done: &impl Shown, next: &str) -> Outcome {
+        if self.dry_run {
+            output::print(format, done)?;
+            output::note("dry run: nothing was left in the token, and no file was written");
+            return Ok(());
+        }
+        self.transcript.end(format, step, done, next)
+    }
+}
+
+/// The group's manifest: signed by enough custodians, and no older than what this host has seen.
+pub fn manifest(at: &AtHand) -> Result<Manifest, Failure> {
+    if at.token.group_id.is_none() {
+        return Err(Failure::failed(
+            "the configuration names no custodians: set `group_id`, `custodians` and `quorum` in [token]",
+        ));
+    }
+    let source = at.token.manifest_source().map_err(Failure::failed)?;
+    let manifest = Manifest::load(&source).map_err(Failure::failed)?;
+    LastSeen::beside(&at.tombstones, &manifest.group)
+        .admit(&manifest)
+        .map_err(Failure::failed)?;
+    Ok(manifest)
+}
+
+/// Writes what a token stated, which it states once: where the file cannot be written, it goes to standard output.
+pub fn write_once<S: Statement>(file: &Path, said: &Signed<S>) -> Outcome {
+    said.write(file).map_err(|error| {
+        let _ = output::write(&said.text());
+        let failure = Failure::file("write", file, &error);
+        output::note("note: the token will not state this again; it is on standard output: keep it");
+        failure
+    })
+}
+
+/// A file that a step is to make is not there yet.
+pub fn refuse_existing(file: Option<&Path>) -> Outcome {
+    match file.filter(|file| file.exists()) {
+        Some(file) => Err(Failure::failed(format!(
+            "`{}` exists: nothing was done",
+            file.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Name of a transfer file: serials are what vendors like, file names are not.
+pub fn transfer_name(directory: &Path, epoch: u32, to: &str) -> PathBuf {
+    let plain = |character: char| match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => character,
+        _ => '_',
+    };
+    let serial: String = to.chars().map(plain).collect();
+    directory.join(format!("epoch-{epoch}-to-{serial}.transfer"))
+}
