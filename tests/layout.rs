@@ -44,6 +44,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("keyreeve_pkcs11", &["token"]),
     ("cedar_policy", &["policy"]),
+    ("landlock", &["token"]),
+    ("seccompiler", &["token"]),
+    ("libc", &["token"]),
 ];
 
 /// Names that are authority: (module, name, who may name it: modules, or files).

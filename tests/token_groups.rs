@@ -123,12 +123,12 @@ async fn the_loss_of_one_groups_token_leaves_the_others_served_and_it_comes_back
         client.encrypt(DEV, b"x", &[]).await.is_ok()
     })
     .await;
-    let lost = tokens(&server)
-        .await
-        .into_iter()
-        .find(|token| token.group == "other")
-        .unwrap();
-    assert!(!lost.serving && !lost.detail.is_empty());
+    until("the status says so", async || {
+        let mut tokens = tokens(&server).await.into_iter();
+        let lost = tokens.find(|token| token.group == "other").unwrap();
+        !lost.serving && !lost.detail.is_empty()
+    })
+    .await;
 
     fs::rename(&away, &other).unwrap();
     until("the other group is back", async || {

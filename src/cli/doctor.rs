@@ -13,7 +13,10 @@ use crate::{
     config::Config,
     grpc::tls::Tls,
     policy, store,
-    token::{self, KnownAnswerOutcome},
+    token::{
+        self, Isolation, KnownAnswerOutcome, TokenConfig,
+        worker::{Attempt, Trial},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -76,12 +79,11 @@ impl Doctor {
             disk(&config),
         ];
         let mut tokens = Vec::new();
-        for token in config
-            .groups
-            .iter()
-            .flat_map(|group| &group.tokens)
-            .filter(|_| !self.no_token)
-        {
+        for token in config.groups.iter().flat_map(|group| &group.tokens) {
+            checks.push(sandbox(&config, token));
+            if self.no_token {
+                continue;
+            }
             let report = token::examine(token, &config.store.data_dir);
             let kind = if report.software_token { " (software token)" } else { "" };
             let found = format!("{} serial {}{kind}", report.model, report.serial);
@@ -191,6 +193,48 @@ fn log(config: &Config) -> Check {
             ),
         },
         Err(error) => Check::bad("audit log", error, "may this user read the log's directory?"),
+    }
+}
+
+/// What a worker process would be held back from on this host: tried in one.
+fn sandbox(config: &Config, token: &TokenConfig) -> Check {
+    if token.isolation == Isolation::Thread {
+        return Check::good("sandbox", "none: the module runs in the server, isolation = \"thread\"");
+    }
+    let trial = Trial {
+        token: token.clone(),
+        data_directory: config.store.data_dir.clone(),
+        tombstones: config.tombstone_file(),
+    };
+    let attempts = match std::env::current_exe().and_then(|program| trial.of_program(&program)) {
+        Ok(attempts) => attempts,
+        Err(error) => return Check::bad("sandbox", error, "run `keyreeve serve` to see what a worker says"),
+    };
+    let named = |attempts: Vec<&Attempt>| {
+        attempts
+            .iter()
+            .map(|attempt| &*attempt.what)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (lacking, loose): (Vec<_>, Vec<_>) = attempts
+        .iter()
+        .filter(|attempt| attempt.worked != attempt.allowed)
+        .partition(|attempt| attempt.allowed);
+    match (&*lacking, &*loose) {
+        ([], []) => Check::good("sandbox", "the module reaches its own files only"),
+        ([], _) => Check::good(
+            "sandbox",
+            format!(
+                "WARNING: on this kernel the module can {} (it has no Landlock)",
+                named(loose)
+            ),
+        ),
+        _ => Check::bad(
+            "sandbox",
+            format!("the worker cannot {}", named(lacking)),
+            "give the service's user the rights to the module, the tombstones and the data directory",
+        ),
     }
 }
 

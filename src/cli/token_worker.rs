@@ -23,6 +23,9 @@ pub struct TokenWorker {
     /// json or text
     #[arg(long, default_value = "json")]
     log_format: String,
+    /// Try what the sandbox of a worker holds back; for `keyreeve doctor`
+    #[arg(long, hide = true)]
+    try_sandbox: bool,
 }
 
 impl TokenWorker {
@@ -31,6 +34,9 @@ impl TokenWorker {
             return Err(Failure::usage("this is started by `keyreeve serve`, not by hand"));
         }
         hardening::forbid_dumps().map_err(Failure::failed)?;
+        if self.try_sandbox {
+            return worker::Trial::run().map_err(Failure::failed);
+        }
         telemetry::start_log(&LogConfig {
             format: if self.log_format == "text" {
                 LogFormat::Text

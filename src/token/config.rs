@@ -75,6 +75,15 @@ pub struct TokenConfig {
     /// named, at most 1,000.
     #[serde(default)]
     pub weights: BTreeMap<String, u32>,
+    /// Whether the module may open sockets: for a token on the network, or behind a local daemon. With `isolation = "process"`.
+    #[serde(default)]
+    pub network: bool,
+    /// Files and directories that the module reads, beside what every library does and what is known of SoftHSM and Kryoptic.
+    #[serde(default)]
+    pub module_reads: Vec<PathBuf>,
+    /// The same for those that it writes, devices among them.
+    #[serde(default)]
+    pub module_writes: Vec<PathBuf>,
     /// Unwrapped version keys held in the token.
     #[serde(default = "defaults::cached_handles")]
     pub cached_handles: usize,

@@ -1,6 +1,6 @@
 //! The latch that survives restarts: a wrong PIN (E9) or a wrong answer (E13) takes a token out until an operator acts.
 //!
-//! One small JSON file per token in the data directory. It holds no PIN and nothing computed from one.
+//! One small JSON file per token under `latches` in the data directory. It holds no PIN and nothing computed from one.
 
 use std::{
     fs::{self, File},
@@ -42,9 +42,14 @@ impl Latch {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect();
         Self {
-            path: data_directory.join(format!("token-{safe}.latch")),
+            path: Self::directory(data_directory).join(format!("token-{safe}.latch")),
             serial: serial.to_owned(),
         }
+    }
+
+    /// Where the latches of all tokens are: of the data directory, a worker may write here only.
+    pub fn directory(data_directory: &Path) -> PathBuf {
+        data_directory.join("latches")
     }
 
     pub fn path(&self) -> &Path {
@@ -71,7 +76,8 @@ impl Latch {
             since: SystemClock.now().rfc3339(),
             attempt,
         };
-        let part = self.path.with_extension("latch.part");
+        self.make_directory()?;
+        let part = self.part();
         let mut file = File::create(&part)?;
         file.write_all(&serde_json::to_vec_pretty(&latched)?)?;
         file.sync_all()?;
@@ -82,11 +88,15 @@ impl Latch {
         }
     }
 
-    /// Whether `set` would find a directory that it can write.
+    /// Whether `set` would find a directory that it can write. Leaves nothing behind that was not there.
     pub fn check_writable(&self) -> io::Result<()> {
-        let part = self.path.with_extension("latch.part");
-        File::create(&part)?;
-        fs::remove_file(part)
+        let made = self.make_directory()?;
+        let part = self.part();
+        File::create(&part).and_then(|_| fs::remove_file(&part))?;
+        match self.path.parent() {
+            Some(directory) if made => fs::remove_dir(directory),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the latch: an operator's act, or a login that worked.
@@ -94,6 +104,20 @@ impl Latch {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// The file that becomes the latch.
+    fn part(&self) -> PathBuf {
+        self.path.with_extension("latch.part")
+    }
+
+    /// Whether it was not there.
+    fn make_directory(&self) -> io::Result<bool> {
+        match self.path.parent().map(fs::create_dir) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Some(made) => made.map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -117,6 +141,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let latch = Latch::of(directory.path(), "ab/../12");
         assert_eq!(latch.read(), None);
+        latch.check_writable().unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         latch
             .set(Class::Pin, "CKR_PIN_INCORRECT", Some("PIN file `x`".into()))
             .unwrap();
@@ -125,7 +151,7 @@ mod tests {
             (again.class.as_str(), again.attempt.as_deref()),
             ("E9", Some("PIN file `x`"))
         );
-        assert_eq!(latch.path().parent(), Some(directory.path()));
+        assert_eq!(latch.path().parent(), Some(&*Latch::directory(directory.path())));
         latch.clear().unwrap();
         assert_eq!(latch.read(), None);
     }
@@ -134,6 +160,7 @@ mod tests {
     fn a_damaged_latch_file_counts_as_latched() {
         let directory = tempfile::tempdir().unwrap();
         let latch = Latch::of(directory.path(), "12");
+        fs::create_dir(Latch::directory(directory.path())).unwrap();
         fs::write(latch.path(), "{").unwrap();
         assert_eq!(latch.read().unwrap().class, "E13");
     }

@@ -58,7 +58,7 @@ impl StartLock {
 }
 
 /// The file that SoftHSM itself would read.
-fn configuration() -> Option<PathBuf> {
+pub fn configuration() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("SOFTHSM2_CONF") {
         return Some(path.into());
     }

@@ -48,6 +48,9 @@ pub fn config(test: &TestModule) -> TokenConfig {
         queue_items: 10_000,
         weights: Default::default(),
         key_operations_per_second: 0,
+        network: false,
+        module_reads: vec![],
+        module_writes: vec![],
         key_bytes_per_day: 0,
         cached_handles: 4_096,
         call_deadline_ms: 2_000,
@@ -110,7 +113,14 @@ pub fn bury(test: &TestModule, config: TokenConfig, place: Place) -> TestHost {
 }
 
 /// Worker processes for the token, and the runtime that supervises them.
-pub fn workers(test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
+pub fn workers(test: &TestModule, mut config: TokenConfig) -> Result<Workers, OpenError> {
+    if config.module.to_string_lossy().contains("faultmod") {
+        // It loads the real module, and is steered over a socket: to the sandbox it is a vendor's library of its own kind.
+        let real = PathBuf::from(std::env::var_os("FAULTMOD_MODULE").unwrap());
+        config.module_reads.push(real.parent().unwrap().to_owned());
+        config.module_writes.push(test.directory.clone());
+        config.network = true;
+    }
     let program = Program {
         path: env!("CARGO_BIN_EXE_keyreeve").into(),
         arguments: ["token-worker", "--log-level", "warn"].map(OsString::from).to_vec(),

@@ -10,7 +10,7 @@ use std::{
 
 use keyreeve::{
     model::Blob,
-    token::{Call, Host, Lane, Latch, OpenError, Program, TokenError},
+    token::{Call, Host, Lane, Latch, OpenError, Program, TokenError, worker::Trial},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Fault, Function, ReturnCode, Rule, Schedule, When};
@@ -18,8 +18,8 @@ use keyreeve_faultmod::{Fault, Function, ReturnCode, Rule, Schedule, When};
 use crate::{
     contract,
     fixture::{
-        Workers, ask, assert_same, controller, data, initialised, keys, keys_call, make, once, place, returned, submit,
-        workers, workers_of,
+        Workers, ask, assert_same, config, controller, data, initialised, keys, keys_call, make, once, place, returned,
+        submit, workers, workers_of,
     },
     support::{self, TestModule},
 };
@@ -31,6 +31,7 @@ contract! {
     workers_end_with_the_host => end;
     a_worker_that_is_stopped_is_replaced_at_work_and_in_waiting => stopped;
     calls_behind_slow_ones_do_not_hang => slow;
+    a_module_in_a_worker_reaches_its_own_files_and_nothing_else => sandbox;
     a_program_that_is_no_worker_says_which_it_is => no_worker;
 }
 
@@ -170,6 +171,42 @@ fn slow(test: &TestModule) {
     }
     assert_eq!(served.host.workers().0, Some(active), "no worker was taken for hung");
     served.host.stop();
+}
+
+fn sandbox(test: &TestModule) {
+    let (served, ..) = started(test);
+    let (active, ready) = standby(&served);
+    for worker in [active, ready] {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        assert!(
+            status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"),
+            "{status}"
+        );
+    }
+    served.host.stop();
+
+    // Of its own: the tokens of the tests lie in the directory that they share with the rest.
+    let data_directory = tempfile::tempdir().unwrap();
+    let mut trial = Trial {
+        token: config(test),
+        data_directory: data_directory.path().to_owned(),
+        tombstones: data_directory.path().join("tombstones"),
+    };
+    let has_landlock = std::fs::read_to_string("/sys/kernel/security/lsm").map_or(true, |all| all.contains("landlock"));
+    for network in [false, true] {
+        trial.token.network = network;
+        let attempts = trial.of_program(env!("CARGO_BIN_EXE_keyreeve").as_ref()).unwrap();
+        let of_files = [
+            "read files outside",
+            "list the data directory",
+            "write beside the store",
+        ];
+        for attempt in attempts {
+            if has_landlock || !of_files.contains(&&*attempt.what) {
+                assert_eq!(attempt.worked, attempt.allowed, "{}", attempt.what);
+            }
+        }
+    }
 }
 
 fn no_worker(test: &TestModule) {

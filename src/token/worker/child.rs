@@ -25,12 +25,13 @@ use super::{
     frame::Frames,
     inbox::Inbox,
     pulse::{PULSE_EVERY, Pulse},
+    sandbox::{Held, Sandbox},
     start::{self, News, Ready, Start, Trouble},
 };
 use crate::{
     store::listed_tombstones,
     token::{
-        Buried, Host as _, OpenError, ThreadHost,
+        Buried, Host as _, OpenError, ThreadHost, TokenConfig,
         session_thread::SessionThread,
         thread_host::{Shared, lock},
     },
@@ -71,9 +72,15 @@ fn serve() -> io::Result<u8> {
         tombstones,
         epoch,
     } = told;
+    // Counted here: in the sandbox the limits of the control group cannot be read.
     let threads = token.threads();
+    let token = TokenConfig {
+        session_threads: threads,
+        ..token
+    };
     let counters = Counters::install();
-    let opened = ThreadHost::open(token, &data_directory, Some(pin), buried(tombstones));
+    let opened = shut_in(&token, &data_directory, &tombstones)
+        .and_then(|()| ThreadHost::open(token, &data_directory, Some(pin), buried(tombstones)));
     let host = match opened {
         Ok(host) => host,
         Err(error) => {
@@ -114,6 +121,24 @@ fn serve() -> io::Result<u8> {
     ended.store(true, Ordering::Relaxed);
     let _ = watching.join();
     Ok(DONE)
+}
+
+/// Enters the sandbox. From here on only the module's own code, and what it can reach, is loaded.
+fn shut_in(token: &TokenConfig, data_directory: &Path, tombstones: &Path) -> Result<(), OpenError> {
+    let held = Sandbox::prepare(token, data_directory, tombstones).and_then(|sandbox| sandbox.enter());
+    match held {
+        Ok(Held::Whole) => {}
+        Ok(Held::Partly) => {
+            tracing::info!("the kernel's Landlock is older: the module is held back from files, not in every way")
+        }
+        Ok(Held::CallsOnly) => {
+            tracing::warn!(
+                "the kernel has no Landlock: the module is not held back from files; `keyreeve doctor` shows what holds"
+            );
+        }
+        Err(error) => return Err(OpenError::Worker(error.to_string())),
+    }
+    Ok(())
 }
 
 /// One session thread: takes calls, answers them together.

@@ -14,6 +14,7 @@
 //! | `start.rs` | what a worker is told at its start, and how it says that it is ready or why not |
 //! | `inbox.rs`, `child.rs` | the worker's side: its threads read the socket themselves |
 //! | `pulse.rs`, `counters.rs` | the sign of life: uses of keys, and what goes into the service's metrics |
+//! | `sandbox.rs` | what a worker forbids itself before it loads the module |
 //! | `link.rs`, `ticket.rs` | the service's side of one worker: calls under way |
 //! | `process_host.rs`, `supervisor.rs` | the host; starting, watching and replacing workers |
 
@@ -25,10 +26,12 @@ mod inbox;
 mod link;
 mod process_host;
 mod pulse;
+mod sandbox;
 mod start;
 mod supervisor;
 mod ticket;
 
 pub use child::run;
 pub use process_host::{ProcessHost, Program};
+pub use sandbox::{Attempt, Trial, TrialError};
 pub use start::Trouble;

@@ -51,7 +51,6 @@ pub struct ProcessHost {
 /// What the host, its supervisor and the readers of sockets share.
 pub(super) struct Shared {
     pub queue: Queue<Ticket>,
-    pub call_deadline: Duration,
     /// Gets the calls; none while one is being started.
     active: RwLock<Option<Arc<Link>>>,
     /// Ready to take over.
@@ -83,12 +82,10 @@ impl ProcessHost {
         runtime: &Handle,
     ) -> Result<Self, OpenError> {
         let queue = Queue::new(config.queue_items, config.threads(), config.weights.clone());
-        let call_deadline = Duration::from_millis(config.call_deadline_ms);
         let plan = Plan::new(program, config, data_directory, tombstones)?;
         let started = runtime.block_on(plan.start())?;
         let shared = Arc::new(Shared {
             queue,
-            call_deadline,
             active: RwLock::new(None),
             standby: Mutex::new(None),
             latch: Latch::of(data_directory, &started.link.ready.serial),

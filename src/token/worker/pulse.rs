@@ -7,7 +7,7 @@ use keyreeve_envelope::KeyId;
 use super::frame::Malformed;
 use crate::token::{KeyUses, Uses};
 
-/// A worker that has been silent for several of these does not run.
+/// The service takes a worker that is silent for much longer for one that does not run.
 pub const PULSE_EVERY: Duration = Duration::from_millis(200);
 
 /// Keys in one frame: 128 KiB.

@@ -26,7 +26,6 @@ use super::{
     frame::{Frames, Malformed},
     link::{Death, Link},
     process_host::{Program, Shared},
-    pulse::PULSE_EVERY,
     start::{self, News, Start, Trouble},
     ticket::Ticket,
 };
@@ -38,6 +37,8 @@ use crate::{
 /// A start that takes longer will not come to an end. Far beyond any token's login, under which a worker is not killed.
 const START_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A worker that says nothing for three seconds, which is fifteen pulses, does not run.
+const SILENT_LOOKS: u32 = 300;
 /// Some tokens drop a session that was idle for 30 s.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// So many deaths in such a time end the service of the token.
@@ -354,11 +355,9 @@ impl Supervisor {
 
     fn look(&self) {
         // Calls that hang are the business of a worker's own watchdog, which knows when they began. This is for one that does not run.
-        let patience = (self.shared.call_deadline + Duration::from_millis(500)).max(3 * PULSE_EVERY);
-        let looks = u32::try_from(patience.as_millis() / LOOK_EVERY.as_millis()).unwrap_or(u32::MAX);
         let standby = lock(&self.shared.standby).clone();
         for link in self.shared.active().iter().chain(&standby) {
-            if link.is_silent(looks) {
+            if link.is_silent(SILENT_LOOKS) {
                 link.kill();
             }
         }
