@@ -9,7 +9,10 @@ mod lanes;
 
 use std::{
     collections::BTreeMap,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,8 @@ pub struct Queue<W> {
     closing: Condvar,
     /// What calls cost; whoever works them tells it.
     pub costs: Costs,
+    /// Nanoseconds of token time of what was taken and is worked before what waits here; whoever keeps such a store tells it.
+    pub ahead: AtomicU64,
     capacity: usize,
     threads: usize,
     /// By id of the environment.
@@ -69,6 +74,7 @@ impl<W: Waiting> Queue<W> {
             arrived: Condvar::new(),
             closing: Condvar::new(),
             costs: Costs::new(),
+            ahead: AtomicU64::new(0),
             capacity,
             threads: threads.max(1),
             weights,
@@ -165,10 +171,18 @@ impl<W: Waiting> Queue<W> {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// By what is measured, and only by what was measured just now: otherwise a rate that was bad once would refuse for ever.
+    /// Whether work that was taken cannot be done before its deadline any more: then it costs the token nothing.
+    pub fn is_too_late(&self, work: &W, deadline: Instant, now: Instant) -> bool {
+        let cost = self.costs.of(work.kind()).saturating_mul(work.items() as u64);
+        let done = now + self.by_all_threads(0) + Duration::from_nanos(cost);
+        deadline <= now || (done > deadline && self.costs.is_fresh(work.kind(), now))
+    }
+
+    /// By what is measured, and only by what was measured just now: otherwise a rate that was bad once would refuse for ever. An eighth
+    /// of the time is left for the way back: an answer that is late is as good as none.
     fn is_late(&self, kind: Kind, until_done: Duration, deadline: Instant) -> bool {
         let now = Instant::now();
-        now + until_done > deadline && self.costs.is_fresh(kind, now)
+        now + until_done + until_done / 8 > deadline && self.costs.is_fresh(kind, now)
     }
 
     fn refused(&self, state: &State<W>, work: Vec<W>) -> Refused<W> {
@@ -176,9 +190,9 @@ impl<W: Waiting> Queue<W> {
         Refused { work, error }
     }
 
-    /// How long all threads together take for so many nanoseconds of token time.
+    /// How long all threads together take for so many nanoseconds of token time, and what is ahead of it.
     fn by_all_threads(&self, cost: u64) -> Duration {
-        Duration::from_nanos(cost / self.threads as u64)
+        Duration::from_nanos((cost + self.ahead.load(Ordering::Relaxed)) / self.threads as u64)
     }
 
     fn wake_one(&self, state: &mut State<W>) {

@@ -60,7 +60,7 @@ impl SessionThread {
         if work.is_abandoned() {
             return;
         }
-        if work.deadline() <= began {
+        if self.shared.queue.is_too_late(&work, work.deadline(), began) {
             self.meters.expired.increment(1);
             return work.answer_error(TokenError::Expired);
         }

@@ -166,6 +166,24 @@ fn work_that_cannot_finish_before_its_deadline_is_refused_at_once_with_the_time_
 }
 
 #[test]
+fn what_others_took_already_counts_as_waiting() {
+    let queue = slow(100_000);
+    assert!(queue.push(item(1, 1), soon()).is_none());
+    queue.ahead.store(4_000_000_000, Ordering::Relaxed);
+    let refused = queue.push(item(2, 1), soon()).unwrap();
+    assert_eq!(retry_after(&refused), Duration::from_secs(5));
+}
+
+#[test]
+fn work_whose_time_no_longer_suffices_is_too_late_when_its_turn_comes() {
+    let (queue, now) = (slow(100), Instant::now());
+    let late = |ms| queue.is_too_late(&item(1, 1)[0], now + Duration::from_millis(ms), now);
+    assert!(late(0) && late(500) && !late(1_500));
+    queue.ahead.store(1_000_000_000, Ordering::Relaxed);
+    assert!(late(1_500) && !late(2_500));
+}
+
+#[test]
 fn a_rate_measured_long_ago_refuses_nobody() {
     let queue = queue(100_000);
     let long_ago = Instant::now();

@@ -21,7 +21,7 @@ use super::{
     ticket::Ticket,
 };
 use crate::token::{
-    queue::{Kind, Waiting as _},
+    queue::{Costs, Kind, Waiting as _},
     thread_host::lock,
 };
 
@@ -36,15 +36,21 @@ pub struct Link {
     /// Looks of the supervisor since anything was heard.
     silent_looks: AtomicU32,
     kill: Notify,
-    /// Items in the worker at once at most: its threads should always find the next one. Few, since it works them in order of arrival;
-    /// the queue before it is the fair one.
+    /// Items in the worker at once at most.
     window: usize,
 }
 
+/// What the threads of a worker should find when they look: for each so many calls, or so much work where calls are short. Few, since
+/// the worker does them in order of arrival; the queue before it is the fair one, and the one that knows deadlines.
+const CALLS_AT_HAND: usize = 2;
+const WORK_AT_HAND: u64 = 500_000; // nanoseconds
+
 struct State {
-    under_way: HashMap<u64, Ticket>,
-    /// Token calls of all that is under way.
+    /// With what each is thought to cost.
+    under_way: HashMap<u64, (Ticket, u64)>,
+    /// Token calls of all that is under way, and their cost in nanoseconds.
     items: usize,
+    cost: u64,
     next_id: u64,
     /// What the socket had no room for; the first `sent` bytes are gone.
     out: Vec<u8>,
@@ -83,6 +89,7 @@ impl Link {
             state: Mutex::new(State {
                 under_way: HashMap::with_capacity(window),
                 items: 0,
+                cost: 0,
                 next_id: 1,
                 out: Vec::new(),
                 sent: 0,
@@ -103,31 +110,37 @@ impl Link {
         lock(&self.state).under_way.is_empty()
     }
 
-    /// Sends what `next` gives, until it gives nothing or the worker has enough. Never blocks.
-    pub fn send(&self, mut next: impl FnMut() -> Option<Ticket>) {
+    /// Sends what `next` gives, until it gives nothing or the worker has enough. Never blocks. Returns the cost of what is under way.
+    pub fn send(&self, costs: &Costs, mut next: impl FnMut() -> Option<Ticket>) -> u64 {
         let mut state = lock(&self.state);
         let state = &mut *state;
         if !state.open {
-            return;
+            return 0;
         }
-        while state.items < self.window {
+        let threads = self.ready.session_threads;
+        while state.items < CALLS_AT_HAND * threads
+            || (state.items < self.window && state.cost < WORK_AT_HAND * threads as u64)
+        {
             let Some(ticket) = next() else { break };
             let id = state.next_id;
             state.next_id += 1;
             ticket.put(&mut state.out, id);
+            let cost = costs.of(ticket.kind()).saturating_mul(ticket.items() as u64);
             state.items += ticket.items();
-            state.under_way.insert(id, ticket);
+            state.cost += cost;
+            state.under_way.insert(id, (ticket, cost));
         }
         while state.sent < state.out.len() {
             match self.stream.try_write(&state.out[state.sent..]) {
                 Ok(written) => state.sent += written,
                 // No room now: it goes with the next call or answer. Or the worker is gone: whoever reads its socket finds out.
-                Err(_) => return,
+                Err(_) => return state.cost,
             }
         }
         state.out[..].zeroize(); // plaintext to be sealed may be in it
         state.out.clear();
         state.sent = 0;
+        state.cost
     }
 
     /// Reads answers until the worker ends. `done`: told of each call; `pulse`: of what else it counts; `more`: called after each piece that
@@ -179,8 +192,9 @@ impl Link {
         let ticket = {
             let mut state = lock(&self.state);
             let known = state.under_way.remove(&frame.id).ok_or(Malformed)?;
-            state.items -= known.items();
-            known
+            state.items -= known.0.items();
+            state.cost -= known.1;
+            known.0
         };
         let (kind, items) = (ticket.kind(), ticket.items());
         ticket.answer(outcome);
@@ -192,7 +206,7 @@ impl Link {
         let mut state = lock(&self.state);
         state.open = false;
         state.out.zeroize();
-        state.under_way.drain().map(|(_, ticket)| ticket).collect()
+        state.under_way.drain().map(|(_, (ticket, _))| ticket).collect()
     }
 
     /// Whether nothing was heard for so many looks, this one included. Looks, not time: a service that was stopped itself blames nobody.

@@ -191,13 +191,13 @@ impl Shared {
     pub fn pump(&self) {
         let Some(link) = self.active() else { return };
         let now = Instant::now();
-        link.send(|| {
+        let ahead = link.send(&self.queue.costs, || {
             loop {
                 let ticket = self.queue.try_next()?;
                 if ticket.is_abandoned() {
                     continue;
                 }
-                if ticket.deadline() <= now {
+                if self.queue.is_too_late(&ticket, ticket.deadline(), now) {
                     self.meters.expired.increment(1);
                     ticket.answer(Err(TokenError::Expired));
                     continue;
@@ -206,6 +206,7 @@ impl Shared {
                 return Some(ticket);
             }
         });
+        self.queue.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Takes note of what a call cost.

@@ -377,7 +377,7 @@ impl Supervisor {
                 reply,
             };
             let mut tickets = work::split(job).into_iter().map(Ticket::new);
-            link.send(|| tickets.next());
+            link.send(&self.shared.queue.costs, || tickets.next());
         }
     }
 
