@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    model::{KeyName, KeyState},
+    model::{KeyName, KeyState, UsedUp},
     token::TokenError,
 };
 
@@ -36,6 +36,8 @@ pub enum Error {
         state: KeyState,
         operation: &'static str,
     },
+    #[error("version {version} of `{key}` may not encrypt any more: {why}; rotate the key")]
+    MustRotate { key: KeyName, version: u32, why: UsedUp },
     #[error(
         "this environment is marked production: destruction needs an approval, and approvals are not available in this release"
     )]
@@ -84,6 +86,7 @@ impl Error {
             Self::AlreadyExists(_) => "ALREADY_EXISTS",
             Self::Conflict(_) => "CONFLICT",
             Self::StateForbids { .. } => "STATE_FORBIDS",
+            Self::MustRotate { .. } => "ROTATION_REQUIRED",
             Self::ApprovalRequired => "APPROVAL_REQUIRED",
             Self::EnvironmentUnbound(_) => "ENVIRONMENT_UNBOUND",
             Self::RequestIdReused => "REQUEST_ID_REUSED",

@@ -8,11 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use keyreeve_proto::v1::{GetStatusRequest, KeySuite};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
 use support::load::{self, Load};
 use support::log::{assert_chained, frames};
 use support::{Setup, TestServer, text};
+use tonic::Code;
 
 const KEY: &str = "dev/shop/canary";
 /// Stands in a data directory whose restore did not complete.
@@ -265,6 +267,32 @@ async fn a_restore_that_was_killed_midway_leaves_nothing_that_serves() {
 
     drill.wipe();
     drill.serves_after_a_restore().await;
+}
+
+/// What it sealed after the backup is counted nowhere: the next iv could be one too many.
+#[tokio::test]
+async fn a_version_of_suite_0001_encrypts_no_more_after_a_restore_until_it_is_rotated() {
+    let mut drill = Drill::new().await;
+    let (admin, cards) = (drill.server.admin().await, "dev/shop/cards");
+    admin.create_key_of(cards, KeySuite::TokenGcm).await.unwrap();
+    let sealed = admin.encrypt(cards, b"before", &[]).await.unwrap();
+    drill.back_up();
+    assert!(drill.server.stop().await.success());
+    drill.wipe();
+    drill.serves_after_a_restore().await;
+
+    let admin = drill.server.admin().await;
+    let refused = support::fault(admin.encrypt(cards, b"after", &[]).await);
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::FailedPrecondition, "ROTATION_REQUIRED")
+    );
+    assert_eq!(admin.decrypt(cards, &sealed, &[]).await.unwrap(), b"before");
+    let status = admin.system().get_status(GetStatusRequest {}).await.unwrap();
+    assert_eq!(status.into_inner().rotations_due, 1);
+    admin.rotate_key(cards).await.unwrap();
+    let sealed = admin.encrypt(cards, b"after", &[]).await.unwrap();
+    assert_eq!(admin.decrypt(cards, &sealed, &[]).await.unwrap(), b"after");
 }
 
 /// The directories that hold segments, the oldest first.

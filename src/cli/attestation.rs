@@ -26,6 +26,7 @@ struct Version {
     kcv: String,
     at_birth: Option<Attributes>,
     in_use: Option<Attributes>,
+    uses: u64,
     claims: Vec<String>,
 }
 
@@ -49,6 +50,7 @@ impl From<v1::AttestKeyResponse> for Attestation {
             kcv: version.kcv,
             at_birth: version.at_birth.map(Attributes::from),
             in_use: version.in_use.map(Attributes::from),
+            uses: version.uses,
             claims: version.claims,
         };
         Self {
@@ -125,6 +127,12 @@ impl Shown for Attestation {
             }
             if let Some(attributes) = &version.in_use {
                 table.fact("  in use", attributes.text());
+            }
+            if version.uses > 0 {
+                table.fact(
+                    "  uses",
+                    format!("at most {} of 4294967296: rotate at 2147483648", version.uses),
+                );
             }
             for claim in &version.claims {
                 table.fact("", claim);

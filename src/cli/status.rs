@@ -33,6 +33,7 @@ struct StatusView {
     start_time: Option<String>,
     environments: u64,
     keys: u64,
+    rotations_due: u64,
     tokens: Vec<TokenView>,
     audit: Option<AuditView>,
 }
@@ -80,6 +81,7 @@ impl Status {
             start_time: time(&answer.start_time),
             environments: answer.environments,
             keys: answer.keys,
+            rotations_due: answer.rotations_due,
             tokens: answer.tokens.into_iter().map(TokenView::from).collect(),
             audit: answer.audit.map(|audit| AuditView {
                 log: audit.log,
@@ -140,6 +142,15 @@ impl Shown for StatusView {
             .fact("started", self.start_time.clone().unwrap_or_default())
             .fact("environments", self.environments.to_string())
             .fact("keys", self.keys.to_string());
+        if self.rotations_due > 0 {
+            let due = self.rotations_due;
+            table.fact(
+                "rotate",
+                format!(
+                    "{due} versions: they sealed many messages, or are of a restored store; the server's log names them"
+                ),
+            );
+        }
         for token in &self.tokens {
             table.fact("token", token.sentence());
         }

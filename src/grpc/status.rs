@@ -41,6 +41,7 @@ pub fn code(error: &Error) -> Code {
         Error::AlreadyExists(_) => Code::AlreadyExists,
         Error::Conflict(_) => Code::Aborted,
         Error::StateForbids { .. }
+        | Error::MustRotate { .. }
         | Error::ApprovalRequired
         | Error::EnvironmentUnbound(_)
         | Error::TokenRefuses(_) => Code::FailedPrecondition,

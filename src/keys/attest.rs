@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Result,
     audit::{Draft, Outcome},
-    model::{Key, TokenAttributes, Version},
+    model::{Key, Suite, TokenAttributes, Version},
     policy::{Permit, Recorded, action},
     token::{HostStatus, Token},
 };
@@ -33,6 +33,8 @@ pub struct VersionAttestation {
     pub in_use: Option<TokenAttributes>,
     /// Key check value, bound to key id and version; the token computed it again. `None` for destroyed versions.
     pub kcv: Option<[u8; 16]>,
+    /// Suite 0001: uses reserved so far, of 2^32. `None` for other suites and destroyed versions.
+    pub uses: Option<u64>,
     pub claims: Vec<&'static str>,
 }
 
@@ -57,7 +59,11 @@ impl Keys {
         let master_key = token.master_key_attributes(permit).await?;
         let mut versions = Vec::with_capacity(key.versions.len());
         for version in &key.versions {
-            versions.push(observe_version(token, permit, version, host.software_token).await?);
+            let mut observed = observe_version(token, permit, version, host.software_token).await?;
+            if version.suite == Suite::TokenGcm && version.state.holds_key() {
+                observed.uses = Some(self.directory.use_counter(version).await?.reserved);
+            }
+            versions.push(observed);
         }
         Ok(Attestation {
             key: key.clone(),
@@ -100,6 +106,7 @@ async fn observe_version(
         version: version.clone(),
         in_use,
         kcv,
+        uses: None,
         claims,
     })
 }

@@ -84,7 +84,7 @@ impl Keys {
             created: now,
             row_version: 0,
         };
-        let change = Change::new().insert(&key).insert(&version).remember(remembered);
+        let change = self.adding(Change::new().insert(&key), &version).remember(remembered);
         version.row_version = 1;
         key.row_version = 1;
         key.versions.push(Arc::new(version));

@@ -42,7 +42,7 @@ use crate::{
     Error, Result,
     audit::{Draft, Outcome},
     clock::{Clock, Timestamp},
-    model::{Environment, Key, Team, Version},
+    model::{Environment, Key, Suite, Team, UseCounter, Version},
     policy::{Changes, Permit, Recorded},
     store::{Change, Directory},
     token::Tokens,
@@ -55,21 +55,38 @@ pub struct Keys {
     directory: Directory,
     clock: Arc<dyn Clock>,
     pages: PageTokens,
+    log_epoch: u64,
 }
 
 impl Keys {
-    /// `page`: the service subkey `page.v1`.
-    pub fn new(tokens: Arc<Tokens>, directory: Directory, clock: Arc<dyn Clock>, page: &SubkeyBytes) -> Self {
+    /// `page`: the service subkey `page.v1`. `log_epoch`: of the audit log in use; counters of uses begin in it.
+    pub fn new(
+        tokens: Arc<Tokens>,
+        directory: Directory,
+        clock: Arc<dyn Clock>,
+        page: &SubkeyBytes,
+        log_epoch: u64,
+    ) -> Self {
         Self {
             tokens,
             directory,
             clock,
             pages: PageTokens::new(page.as_bytes()),
+            log_epoch,
         }
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Adds a new version to `change`, with the counter of its uses if its suite has them counted.
+    fn adding(&self, change: Change, version: &Version) -> Change {
+        let change = change.insert(version);
+        match version.suite {
+            Suite::PrfCommit => change,
+            Suite::TokenGcm => change.insert(&UseCounter::new(version.key, version.number, self.log_epoch)),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Keys {
         rotated.primary = number;
         let mut moves = vec![Move::in_place_of(old.number, &new)];
         // The key's row first: of two rotations at once, the later one conflicts; it does not "exist already".
-        let mut change = Change::new().update(&rotated).insert(&new).remember(remembered);
+        let mut change = self.adding(Change::new().update(&rotated), &new).remember(remembered);
         let mut written = vec![new];
         if old.state == KeyState::Active {
             let reason = format!("rotated to version {number}");

@@ -4,9 +4,11 @@ mod environment;
 mod key;
 mod name;
 mod state;
+mod use_counter;
 
 pub use environment::{Environment, Team};
 pub use key::{Blob, IvSource, Key, Purpose, Residency, TokenAttributes, Version};
 pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, Suite, TeamId};
 pub use name::{EnvironmentName, FullName, InvalidName, KeyName, TeamName};
 pub use state::{KeyState, Transition, Use};
+pub use use_counter::{MOST_USES, ROTATE_AT, USE_BLOCK, UseCounter, UsedUp};

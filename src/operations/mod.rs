@@ -15,6 +15,7 @@ mod reencrypt;
 mod sealing;
 mod status;
 mod tally;
+mod uses;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,6 +36,7 @@ pub use input::{BoundContext, Message, Opening};
 pub use random::{GenerateRandom, MAX_RANDOM_LEN, RandomBytes};
 pub use reencrypt::{ReEncrypt, ReEncrypted};
 pub use status::{AuditStatus, Me, Status};
+pub use uses::Uses;
 
 use crate::{Result, model::Key, token::Token, token::Tokens};
 
@@ -42,6 +44,7 @@ use crate::{Result, model::Key, token::Token, token::Tokens};
 pub struct Operations {
     tokens: Arc<Tokens>,
     hedge: HedgeKey,
+    uses: Uses,
     settings: Settings,
 }
 
@@ -59,11 +62,12 @@ impl Default for Settings {
 }
 
 impl Operations {
-    /// `hedge`: the service subkey `hedge.v1`.
-    pub fn new(tokens: Arc<Tokens>, hedge: &SubkeyBytes, settings: Settings) -> Self {
+    /// `hedge`: the service subkey `hedge.v1`. `uses`: counts those of suite 0001.
+    pub fn new(tokens: Arc<Tokens>, hedge: &SubkeyBytes, uses: Uses, settings: Settings) -> Self {
         Self {
             tokens,
             hedge: HedgeKey::new(hedge.as_bytes()),
+            uses,
             settings,
         }
     }

@@ -124,7 +124,11 @@ impl Operations {
             ec_hash: *item.ec_hash,
             plaintext: Plaintext::new(item.plaintext.to_vec()),
         });
-        let envelopes = token.seal(permit, version, inputs.collect()).await?;
+        let uses = self
+            .uses
+            .take(permit.caller(), permit.on(), version, items.len())
+            .await?;
+        let envelopes = token.seal(permit, version, uses, inputs.collect()).await?;
         let opened = if self.verifies(body) {
             let again = items.iter().zip(&envelopes).map(|(item, envelope)| OpenInput {
                 envelope: envelope.clone(),

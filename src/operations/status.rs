@@ -31,6 +31,8 @@ pub struct Status {
     pub tokens: Vec<(Arc<str>, HostStatus)>,
     pub environments: u64,
     pub keys: u64,
+    /// Versions that sealed so many messages, or were restored, that they should be rotated, or must be.
+    pub rotations_due: u64,
     pub audit: AuditStatus,
 }
 
@@ -57,12 +59,17 @@ impl Operations {
         let tokens = groups
             .flat_map(|token| token.status().into_iter().map(|status| (token.group().clone(), status)))
             .collect();
-        let result = directory.counts().await.map(|(environments, keys)| Status {
-            tokens,
-            environments,
-            keys,
-            audit,
-        });
+        let result = async {
+            let (environments, keys) = directory.counts().await?;
+            Ok(Status {
+                tokens,
+                environments,
+                keys,
+                rotations_due: self.uses.due_for_rotation().await?,
+                audit,
+            })
+        };
+        let result = result.await;
         permit.complete(result).await
     }
 

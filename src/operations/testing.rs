@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use super::{BoundContext, Decrypt, Encrypt, Message, Opening, Operations, Settings};
+use super::{BoundContext, Decrypt, Encrypt, Message, Opening, Operations, Settings, Uses};
 use crate::{
     Error, Result,
     audit::{CommitError, Draft, Entry, Log, Verdict},
     clock::Clock,
     identity::{Caller, RequestFacts},
-    keys::{CreateEnvironment, CreateKey, CreateTeam, Keys, Labels, Owner, RequestId},
+    keys::{CreateEnvironment, CreateKey, CreateTeam, Keys, Labels, Owner, RequestId, RotateKey},
     model::{EnvironmentName, Key, KeyName, Purpose, Residency, Suite},
     policy::{Action, Context, Gate, Permit, Policies, Recorded, Resource, System, action},
     store::{
@@ -21,6 +21,9 @@ use crate::{
 };
 
 pub(crate) const APP: &str = "spiffe://acme.dev/app";
+
+/// Of the audit log that it plays.
+pub(crate) const LOG_EPOCH: u64 = 1;
 
 const IDENTITIES: &str = r#"
 roles = []
@@ -78,11 +81,12 @@ impl Site {
         let bound = ["dev", "prod"].map(|id| format!("envs/{id}").parse::<EnvironmentName>().unwrap());
         let tokens = Arc::new(Tokens::new([(token, bound.to_vec())]));
         let hedge = root.subkey(SubkeyLabel::Hedge).await.unwrap();
+        let uses = Uses::new(gate.clone(), directory.clone(), LOG_EPOCH);
         let page = root.subkey(SubkeyLabel::Page).await.unwrap();
         Self {
             gate,
-            operations: Arc::new(Operations::new(tokens.clone(), &hedge, Settings::default())),
-            keys: Keys::new(tokens, directory.clone(), clock, &page),
+            operations: Arc::new(Operations::new(tokens.clone(), &hedge, uses, Settings::default())),
+            keys: Keys::new(tokens, directory.clone(), clock, &page, LOG_EPOCH),
             host,
             place,
             directory,
@@ -138,6 +142,16 @@ impl Site {
             request_id: RequestId::new(request_id).unwrap(),
         };
         self.keys.create_key(permit, request).await
+    }
+
+    pub(crate) async fn rotate_key(&self, name: &str) {
+        let key: KeyName = name.parse().unwrap();
+        let permit = self.permit::<action::RotateKey>(&key).await.unwrap();
+        let request = RotateKey {
+            key,
+            request_id: RequestId::default(),
+        };
+        self.keys.rotate_key(permit, request).await.unwrap();
     }
 
     pub(crate) async fn key(&self, name: &str) -> Arc<Key> {

@@ -124,6 +124,8 @@ actions! {
     CancelKeyDestruction(Key) changes;
     /// Erase versions whose waiting period has passed; done by the service's own job.
     EraseKey(Key) changes;
+    /// Count uses of a version ahead; done by the service itself, before it seals.
+    ReserveUses(Key) changes;
     /// See what the token reports of a key's versions; works each of them once.
     AttestKey(Key) uses;
     /// Have every token of the group check the keys of a team, page by page.

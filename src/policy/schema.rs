@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write};
 use super::action;
 
 /// Jobs of the service that act as callers.
-pub(super) const JOBS: [&str; 2] = ["init", "destroy-due-versions"];
+pub(super) const JOBS: [&str; 3] = ["init", "destroy-due-versions", "count-uses"];
 
 /// Facts of a request that policies may mention, in the words of the schema.
 pub(super) const CONTEXT: [&str; 3] = ["encryption_context_keys", "items", "plaintext_bytes"];

@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Durability},
     grpc::health::Readiness,
     keys::Keys,
-    operations::{AuditStatus, Operations, Settings},
+    operations::{AuditStatus, Operations, Settings, Uses},
     policy::{Gate, Policies},
     store::{self, Directory, RowKey},
     token::{Members, Root, Token, Tokens, ceremony::transcript::Mark, host::SubkeyLabel},
@@ -108,10 +108,11 @@ impl Node {
             (Arc::new(token), group.environments.clone())
         });
         let tokens = Arc::new(Tokens::new(bound));
+        let uses = Uses::new(gate.clone(), directory.clone(), epoch);
         Ok(Self {
             gate,
-            keys: Arc::new(Keys::new(tokens.clone(), directory.clone(), clock, &page)),
-            operations: Arc::new(Operations::new(tokens, &hedge, Settings::default())),
+            keys: Arc::new(Keys::new(tokens.clone(), directory.clone(), clock, &page, epoch)),
+            operations: Arc::new(Operations::new(tokens, &hedge, uses, Settings::default())),
             directory,
             policies,
             home,

@@ -74,6 +74,9 @@ pub trait Reader: Send + Sync {
     ) -> Answer<'a, Option<Remembered>>;
     /// Numbers of environments and keys.
     fn counts(&self) -> Answer<'_, (u64, u64)>;
+    fn use_counter(&self, key: [u8; 16], number: u32) -> Answer<'_, Option<Found>>;
+    /// Number of Active versions with more than `reserved` uses, or with a counter of another epoch of the log.
+    fn due_for_rotation(&self, reserved: u64, log_epoch: u64) -> Answer<'_, u64>;
     fn log_epochs<'a>(&'a self, node: &'a str) -> Answer<'a, Vec<Found>>;
     /// The chain, then all rows of `tables`, of one moment.
     fn walk<'a>(&'a self, tables: &'a [Table], visitor: &'a mut dyn Visitor) -> Answer<'a, ()>;

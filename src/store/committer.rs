@@ -284,7 +284,7 @@ impl Transaction<'_> {
     async fn note_stale(&mut self, change: &Change, write: &Write) -> Result<(), ChangeError> {
         match write.table {
             Table::Environments | Table::Teams => self.stale.everything |= write.expected != Expected::Absent,
-            Table::LogEpochs | Table::Tombstones => {}
+            Table::LogEpochs | Table::Tombstones | Table::UseCounters => {}
             Table::Keys if write.expected == Expected::Absent => {}
             Table::Keys | Table::KeyVersions => {
                 let Some(id) = write.primary_key.get(..16) else {

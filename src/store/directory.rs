@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{LogEpoch, Remembered, backend::Names, hot::Hot, rows};
+use super::{LogEpoch, Remembered, StoreError, backend::Names, hot::Hot, rows};
 use crate::{
     Result,
     clock::Timestamp,
-    model::{Environment, EnvironmentName, Key, KeyId, KeyName, KeyState, KeyVersion, Team, TeamName, Use, Version},
+    model::{
+        Environment, EnvironmentName, Key, KeyId, KeyName, KeyState, KeyVersion, ROTATE_AT, Team, TeamName, Use,
+        UseCounter, Version,
+    },
 };
 
 /// Keys that one round of the destruction job is given.
@@ -103,6 +106,21 @@ impl Directory {
     /// Whether this version was destroyed, by what store and tombstone file know. Its blob is never unwrapped again.
     pub fn is_destroyed(&self, key: KeyId, version: KeyVersion) -> bool {
         self.hot.is_destroyed(&(key, version))
+    }
+
+    /// How many uses of a version of suite 0001 are reserved; read anew each time. Errors: `Tampered` also if its counter is missing.
+    pub async fn use_counter(&self, version: &Version) -> Result<UseCounter> {
+        let (key, number) = (version.key, version.number);
+        let found = self.hot.reader.use_counter(*key.as_bytes(), number.number()).await?;
+        let found =
+            found.ok_or_else(|| StoreError::tampered(format!("use_counters {key}/{number}"), "it is missing"))?;
+        self.hot.check(&"use_counters", &found)?;
+        Ok(rows::use_counter(&found.row)?)
+    }
+
+    /// Number of Active versions of suite 0001 that should be rotated, or must be; as the database says, not verified.
+    pub async fn due_for_rotation(&self, log_epoch: u64) -> Result<u64> {
+        Ok(self.hot.reader.due_for_rotation(ROTATE_AT, log_epoch).await?)
     }
 
     /// What was answered under this caller's request id, if it has not expired.

@@ -9,16 +9,18 @@ pub enum Table {
     KeyVersions,
     LogEpochs,
     Tombstones,
+    UseCounters,
 }
 
 impl Table {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Environments,
         Self::Teams,
         Self::Keys,
         Self::KeyVersions,
         Self::LogEpochs,
         Self::Tombstones,
+        Self::UseCounters,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Table {
             Self::KeyVersions => "key_versions",
             Self::LogEpochs => "log_epochs",
             Self::Tombstones => "tombstones",
+            Self::UseCounters => "use_counters",
         }
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn object(table: Table, primary_key: &[u8]) -> String {
     let id = |bytes: &[u8]| bytes.try_into().ok().map(KeyId::from_bytes);
     let text = match table {
         Table::Environments | Table::Teams | Table::Keys => id(primary_key).map(|id| format!("{name} {id}")),
-        Table::KeyVersions | Table::Tombstones => {
+        Table::KeyVersions | Table::Tombstones | Table::UseCounters => {
             version_id(primary_key).map(|(id, number)| format!("{name} {id}/{number}"))
         }
         Table::LogEpochs => primary_key
@@ -198,7 +198,7 @@ pub(super) fn object(table: Table, primary_key: &[u8]) -> String {
     text.unwrap_or_else(|| format!("{name} {}", data_encoding::HEXLOWER.encode(primary_key)))
 }
 
-/// The version that a primary key of `KeyVersions` or `Tombstones` names.
+/// The version that a primary key of `KeyVersions`, `Tombstones` or `UseCounters` names.
 pub(super) fn version_id(primary_key: &[u8]) -> Option<(KeyId, KeyVersion)> {
     let (id, number) = primary_key.split_last_chunk::<4>()?;
     let id = KeyId::from_bytes(id.try_into().ok()?);

@@ -12,7 +12,7 @@
 //! | `queue.rs`, `lane.rs`, `work.rs`, `session_thread.rs` | admission and turns, batches, the threads |
 //! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `handles.rs`, `usage.rs` | version keys made and unwrapped; the handle cache; uses of each key, and their ceilings |
-//! | `token_gcm.rs`, `iv.rs` | suite 0001: sealing and opening in the token; who makes the ivs |
+//! | `token_gcm.rs`, `iv.rs`, `uses.rs` | suite 0001: sealing and opening in the token; who makes the ivs; uses counted before they are made |
 //! | `recovery.rs`, `breaker.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
@@ -61,6 +61,7 @@ mod throwaway;
 mod token;
 mod token_gcm;
 mod usage;
+mod uses;
 mod version_keys;
 mod watchdog;
 mod work;
@@ -87,4 +88,5 @@ pub use thread_host::{Buried, ThreadHost};
 pub use throwaway::make_throwaway;
 pub use token::{Token, Tokens};
 pub use usage::{KeyUses, Uses};
+pub use uses::{CountedUses, ReservedUses, reserve};
 pub use worker::{ProcessHost, Program};

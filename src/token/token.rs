@@ -395,6 +395,6 @@ pub(super) fn wrong_answer(what: &str) -> Error {
 #[error("the permit does not cover this call to the token: {0}")]
 struct Misuse(&'static str);
 
-fn misuse(what: &'static str) -> Error {
+pub(super) fn misuse(what: &'static str) -> Error {
     Error::internal(Misuse(what))
 }

@@ -16,7 +16,8 @@ use super::{
     iv,
     recovery::Fault,
     session_thread::SessionThread,
-    token::{blob_of, place_of, wrong_answer},
+    token::{blob_of, misuse, place_of, wrong_answer},
+    uses::CountedUses,
 };
 use crate::{
     Result,
@@ -28,16 +29,21 @@ use crate::{
 const PART: usize = 16;
 
 impl Token {
-    /// Envelopes of `inputs` under `version`, in order. `inputs`: at most 8,192 B each.
+    /// Envelopes of `inputs` under `version`, in order. `uses`: one for each of `inputs`, which have at most 8,192 B.
     ///
+    /// A call that is repeated for a token that failed is not counted again: what the first attempt may have sealed was given to nobody.
     /// Errors: as [`Self::envelope_keys`].
     pub async fn seal<A: UsesKey>(
         &self,
         permit: &Permit<A>,
         version: &Version,
+        uses: CountedUses,
         inputs: Vec<SealInput>,
     ) -> Result<Vec<Vec<u8>>> {
         let expected = inputs.len();
+        if !uses.cover(version, expected) {
+            return Err(misuse("uses of another version or number"));
+        }
         let part = |answer| match answer {
             Answer::Sealed(envelopes) => Some(envelopes),
             _ => None,

@@ -136,13 +136,26 @@ impl Client {
     }
 
     pub async fn create_key(&self, key: &str) -> Outcome<proto::Key> {
+        self.create_key_of(key, proto::KeySuite::Unspecified).await
+    }
+
+    pub async fn create_key_of(&self, key: &str, suite: proto::KeySuite) -> Outcome<proto::Key> {
         let (team, id) = key.rsplit_once('/').expect("env/team/key");
         let request = proto::CreateKeyRequest {
             parent: team_name(team),
             key_id: id.to_owned(),
+            suite: suite.into(),
             ..Default::default()
         };
         Ok(answer(self.keys().create_key(request).await)?.key.expect("a key"))
+    }
+
+    pub async fn rotate_key(&self, key: &str) -> Outcome<proto::Key> {
+        let request = proto::RotateKeyRequest {
+            name: key_name(key),
+            ..Default::default()
+        };
+        Ok(answer(self.keys().rotate_key(request).await)?.key.expect("a key"))
     }
 
     pub async fn key(&self, key: &str) -> Outcome<proto::Key> {

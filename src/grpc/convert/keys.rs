@@ -143,6 +143,7 @@ pub(super) fn status(status: Status, about: &About) -> proto::GetStatusResponse 
         }),
         environments: status.environments,
         keys: status.keys,
+        rotations_due: status.rotations_due,
     }
 }
 
@@ -182,6 +183,7 @@ fn version_attestation(attestation: VersionAttestation) -> proto::VersionAttesta
         in_use: attestation.in_use.map(attributes),
         kcv: attestation.kcv.map(|kcv| HEXLOWER.encode(&kcv)).unwrap_or_default(),
         claims: owned(attestation.claims),
+        uses: attestation.uses.unwrap_or_default(),
     }
 }
 

@@ -181,6 +181,9 @@ fn jobs_do_what_they_are_for_whatever_policies_permit() {
     assert!(ask(&set, &eraser, "EraseKey", Ok(&key)).allowed);
     let decision = ask(&set, &eraser, "Decrypt", Ok(&key));
     assert_eq!((decision.allowed, &*decision.rule), (false, "job-limits"));
+    let counter = who("count-uses", Kind::Job);
+    assert!(ask(&set, &counter, "ReserveUses", Ok(&key)).allowed);
+    assert!(!ask(&set, &counter, "Encrypt", Ok(&key)).allowed);
     assert!(!ask(&set, &who("init", Kind::Job), "EraseKey", Ok(&key)).allowed);
     assert!(!ask(&set, &who("other", Kind::Job), "EraseKey", Ok(&key)).allowed);
 }

@@ -82,6 +82,18 @@ CREATE TABLE tombstones (
     PRIMARY KEY (key_id, number)
 ) STRICT, WITHOUT ROWID;
 
+-- Uses of versions of suite 0001, reserved ahead.
+CREATE TABLE use_counters (
+    key_id BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    reserved INTEGER NOT NULL,
+    log_epoch INTEGER NOT NULL,
+    row_version INTEGER NOT NULL,
+    change_seq INTEGER NOT NULL,
+    row_mac BLOB NOT NULL,
+    PRIMARY KEY (key_id, number)
+) STRICT, WITHOUT ROWID;
+
 -- The chain: one entry per write of a row, in order. The last entry of (tbl, pk) says what the row must be.
 CREATE TABLE changes (
     seq INTEGER NOT NULL PRIMARY KEY,

@@ -181,7 +181,7 @@ pub fn version(row: &StoredRow) -> Result<Version, StoreError> {
     })
 }
 
-fn number(number: u64) -> Result<KeyVersion, StoreError> {
+pub(super) fn number(number: u64) -> Result<KeyVersion, StoreError> {
     let version = u32::try_from(number).ok().and_then(KeyVersion::new);
     version.ok_or_else(|| StoreError::tampered("key_versions", "a version has a number out of range"))
 }

@@ -4,6 +4,7 @@ mod environment;
 mod epoch;
 mod key;
 mod tombstone;
+mod use_counter;
 
 use super::{Column, Kind, StoreError, Table, Value, backend::StoredRow};
 use crate::clock::Timestamp;
@@ -13,6 +14,7 @@ pub use epoch::LogEpoch;
 pub(super) use epoch::log_epoch;
 pub(super) use key::{BLOB_COLUMN, NAME_COLUMN, STATE_COLUMN, key, version};
 pub(super) use tombstone::Tombstone;
+pub(super) use use_counter::use_counter;
 
 /// A column of a table: stable id, name in the database, type.
 pub type ColumnShape = (u16, &'static str, Kind);
@@ -26,6 +28,7 @@ pub const fn shape(table: Table) -> &'static [ColumnShape] {
         Table::KeyVersions => key::KEY_VERSIONS,
         Table::LogEpochs => epoch::LOG_EPOCHS,
         Table::Tombstones => tombstone::TOMBSTONES,
+        Table::UseCounters => use_counter::USE_COUNTERS,
     }
 }
 
@@ -33,7 +36,7 @@ pub const fn shape(table: Table) -> &'static [ColumnShape] {
 pub fn primary_key(table: Table, columns: &[Column]) -> Vec<u8> {
     let parts = match table {
         Table::Environments | Table::Teams | Table::Keys => 1,
-        Table::KeyVersions | Table::LogEpochs | Table::Tombstones => 2,
+        Table::KeyVersions | Table::LogEpochs | Table::Tombstones | Table::UseCounters => 2,
     };
     let mut key = Vec::with_capacity(20);
     for column in &columns[..parts] {

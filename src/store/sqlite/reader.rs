@@ -151,6 +151,32 @@ impl Reader for SqliteReader {
         })
     }
 
+    fn use_counter(&self, key: [u8; 16], number: u32) -> Answer<'_, Option<Found>> {
+        Box::pin(async move {
+            let mut moment = self.pool.begin().await?;
+            let row = sqlx::query(statements::USE_COUNTER_OF)
+                .bind(&key[..])
+                .bind(number)
+                .fetch_optional(&mut *moment)
+                .await?;
+            match row {
+                Some(row) => found(&mut moment, Table::UseCounters, &row).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn due_for_rotation(&self, reserved: u64, log_epoch: u64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let count: i64 = sqlx::query_scalar(statements::DUE_FOR_ROTATION)
+                .bind(reserved.cast_signed())
+                .bind(log_epoch.cast_signed())
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(count.cast_unsigned())
+        })
+    }
+
     fn log_epochs<'a>(&'a self, node: &'a str) -> Answer<'a, Vec<Found>> {
         Box::pin(async move {
             let mut moment = self.pool.begin().await?;

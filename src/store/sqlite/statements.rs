@@ -16,6 +16,7 @@ pub const fn insert(table: Table) -> &'static str {
         }
         Table::LogEpochs => "INSERT INTO log_epochs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
         Table::Tombstones => "INSERT INTO tombstones VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+        Table::UseCounters => "INSERT INTO use_counters VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
     }
 }
 
@@ -49,6 +50,10 @@ pub const fn update(table: Table) -> &'static str {
             "UPDATE tombstones SET destroyed = ?3, row_version = ?4, change_seq = ?5, row_mac = ?6 \
              WHERE key_id = ?1 AND number = ?2 AND row_version = ?7"
         }
+        Table::UseCounters => {
+            "UPDATE use_counters SET reserved = ?3, log_epoch = ?4, row_version = ?5, change_seq = ?6, row_mac = ?7 \
+             WHERE key_id = ?1 AND number = ?2 AND row_version = ?8"
+        }
     }
 }
 
@@ -61,6 +66,7 @@ pub const fn delete(table: Table) -> &'static str {
         Table::KeyVersions => "DELETE FROM key_versions WHERE key_id = ?1 AND number = ?2 AND row_version = ?3",
         Table::LogEpochs => "DELETE FROM log_epochs WHERE node = ?1 AND epoch = ?2 AND row_version = ?3",
         Table::Tombstones => "DELETE FROM tombstones WHERE key_id = ?1 AND number = ?2 AND row_version = ?3",
+        Table::UseCounters => "DELETE FROM use_counters WHERE key_id = ?1 AND number = ?2 AND row_version = ?3",
     }
 }
 
@@ -72,6 +78,7 @@ pub const fn all(table: Table) -> &'static str {
         Table::KeyVersions => "SELECT * FROM key_versions",
         Table::LogEpochs => "SELECT * FROM log_epochs",
         Table::Tombstones => "SELECT * FROM tombstones",
+        Table::UseCounters => "SELECT * FROM use_counters",
     }
 }
 
@@ -80,6 +87,9 @@ pub const TEAM_NAMED: &str = "SELECT * FROM teams WHERE name = ?1";
 pub const KEY_NAMED: &str = "SELECT * FROM keys WHERE name = ?1";
 pub const VERSIONS_OF: &str = "SELECT * FROM key_versions WHERE key_id = ?1 ORDER BY number";
 pub const LOG_EPOCHS_OF: &str = "SELECT * FROM log_epochs WHERE node = ?1 ORDER BY epoch";
+pub const USE_COUNTER_OF: &str = "SELECT * FROM use_counters WHERE key_id = ?1 AND number = ?2";
+pub const DUE_FOR_ROTATION: &str = "SELECT count(*) FROM use_counters JOIN key_versions USING (key_id, number) \
+    WHERE key_versions.state = 'ACTIVE' AND (use_counters.reserved > ?1 OR use_counters.log_epoch <> ?2)";
 pub const NAME_OF_KEY: &str = "SELECT name FROM keys WHERE id = ?1";
 
 pub const ENVIRONMENT_NAMES: &str = "SELECT name FROM environments WHERE name > ?1 ORDER BY name LIMIT ?2";

@@ -236,7 +236,7 @@ impl Writer for SqliteWriter {
 fn key_parts(table: Table, key: &[u8]) -> Vec<Value> {
     let tail = match table {
         Table::Environments | Table::Teams | Table::Keys => return vec![Value::Bytes(key.to_vec())],
-        Table::KeyVersions | Table::Tombstones => 4,
+        Table::KeyVersions | Table::Tombstones | Table::UseCounters => 4,
         Table::LogEpochs => 8,
     };
     let (head, number) = key.split_at(key.len().saturating_sub(tail));
