@@ -1,11 +1,12 @@
-//! Keys of suite 0001 over the wire, on each token: every operation, the limit, rotation, what is shown and claimed of them.
+//! Keys of suite 0001, and keys that live in the token, over the wire on each token: every operation, the limit, rotation, what is shown
+//! and claimed of them.
 
 #![allow(clippy::unwrap_used)] // all of this file is a test
 
 mod support;
 
 use keyreeve_proto::v1 as proto;
-use proto::KeySuite;
+use proto::{KeyResidency, KeySuite};
 use support::{Client, Setup, TestServer, answer, fault, key_name, pairs};
 use tonic::Code;
 
@@ -182,6 +183,51 @@ async fn a_rotation_keeps_the_suite_and_what_is_claimed_is_of_this_suite() {
         let client = server.admin().await;
         assert_eq!(client.decrypt(CARDS, &old, CONTEXT).await.unwrap(), b"old");
         assert_eq!(client.decrypt(CARDS, &new, CONTEXT).await.unwrap(), b"new");
+    }
+}
+
+#[tokio::test]
+async fn resident_keys_of_both_suites_work_rotate_and_outlive_a_restart() {
+    for mut server in servers().await {
+        let keys = [
+            ("dev/shop/vault", KeySuite::PrfCommit),
+            ("dev/shop/vault-gcm", KeySuite::TokenGcm),
+        ];
+        let mut sealed = Vec::new();
+        let client = server.admin().await;
+        for (key, suite) in keys {
+            let made = client
+                .create_key_in(key, suite, KeyResidency::TokenResident)
+                .await
+                .unwrap();
+            assert!(made.residency() == KeyResidency::TokenResident && made.suite() == suite);
+            let old = client.encrypt(key, b"old", CONTEXT).await.unwrap();
+            let rotated = client.rotate_key(key).await.unwrap();
+            assert!(rotated.residency() == KeyResidency::TokenResident && rotated.suite() == suite);
+            let (plain, data_key) = client.data_key(key, CONTEXT).await.unwrap();
+            sealed.push((key, old, plain, data_key));
+        }
+        assert!(server.stop().await.success());
+        server.serve().await;
+        let client = server.admin().await;
+        for (key, old, plain, data_key) in &sealed {
+            assert_eq!(client.decrypt(key, old, CONTEXT).await.unwrap(), b"old");
+            assert_eq!(client.unwrap_data_key(key, data_key, CONTEXT).await.unwrap(), *plain);
+            let request = proto::AttestKeyRequest { name: key_name(key) };
+            let said = answer(client.keys().attest_key(request).await).unwrap();
+            assert_eq!(said.versions.len(), 2);
+            for version in said.versions {
+                for seen in [version.at_birth.unwrap(), version.in_use.unwrap()] {
+                    assert!(seen.local && seen.always_sensitive && seen.never_extractable && !seen.extractable);
+                }
+                let claims = version.claims.join("\n");
+                assert!(
+                    claims.contains("kept there") && claims.contains("lost with that token"),
+                    "{claims}"
+                );
+                assert!(!claims.contains("key wrap"), "{claims}");
+            }
+        }
     }
 }
 

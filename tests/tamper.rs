@@ -149,7 +149,7 @@ async fn every_kind_of_theft_is_found() {
     scene.execute(&[&swap]).await;
     scene.is_found("swapped blobs").await;
 
-    let columns = "state, state_before, state_changed, state_reason, destroy_at, blob, at_birth, at_birth_observed, created, suite, iv_source, row_version, change_seq, row_mac";
+    let columns = "state, state_before, state_changed, state_reason, destroy_at, blob, at_birth, at_birth_observed, created, suite, iv_source, cka_id, kcv, row_version, change_seq, row_mac";
     let swap = format!(
         "PRAGMA foreign_keys = OFF;
          CREATE TEMP TABLE aside AS SELECT {columns} FROM key_versions WHERE {stopped};

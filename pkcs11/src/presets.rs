@@ -11,6 +11,8 @@ pub const SVC_LABEL: &str = "svc.v1";
 pub const TRANSPORT_LABEL: &str = "transport.v1";
 pub const AUDIT_LABEL: &str = "audit.v1";
 pub const CANARY_LABEL: &str = "canary.v1";
+/// Of version keys that stay in the token for good.
+pub const VERSION_LABEL: &str = "version.v1";
 
 /// Size of the TRANSPORT modulus; at least this is asked of any other's.
 pub const TRANSPORT_BITS: u64 = 3072;
@@ -83,7 +85,12 @@ pub fn version_key_at_birth() -> Template {
 
 /// A version key of type 1 as it is unwrapped and used. The length comes with the wrapped bytes.
 pub fn version_key_in_use() -> Template {
-    sealed(KeyType::GenericSecret, Life::Session, &[Attribute::SIGN]).allowed_mechanisms(&[Mechanism::SHA512_HMAC])
+    prf_key(Life::Session)
+}
+
+/// A version key of type 1 that is made in the token and stays there: never extractable.
+pub fn resident_version_key(id: &[u8]) -> Template {
+    prf_key(Life::Token).label(VERSION_LABEL).id(id).value_len(64)
 }
 
 /// A version key of type 2 (AES-256, suite 0001) while it may still be wrapped.
@@ -93,12 +100,12 @@ pub fn gcm_key_at_birth() -> Template {
 
 /// A version key of type 2 as it is unwrapped and used. SIGN is for its key check value alone, an AES-CMAC.
 pub fn gcm_key_in_use() -> Template {
-    sealed(
-        KeyType::Aes,
-        Life::Session,
-        &[Attribute::ENCRYPT, Attribute::DECRYPT, Attribute::SIGN],
-    )
-    .allowed_mechanisms(&[Mechanism::AES_GCM, Mechanism::AES_CMAC])
+    gcm_key(Life::Session)
+}
+
+/// A version key of type 2 that is made in the token and stays there: never extractable.
+pub fn resident_gcm_key(id: &[u8]) -> Template {
+    gcm_key(Life::Token).label(VERSION_LABEL).id(id).value_len(32)
 }
 
 /// The signing curve of an AUDIT pair.
@@ -284,6 +291,15 @@ pub fn sealed(key_type: KeyType, life: Life, usages: &[Attribute]) -> Template {
         )
         .flag(Attribute::COPYABLE, false)
         .flag(Attribute::MODIFIABLE, false)
+}
+
+fn prf_key(life: Life) -> Template {
+    sealed(KeyType::GenericSecret, life, &[Attribute::SIGN]).allowed_mechanisms(&[Mechanism::SHA512_HMAC])
+}
+
+fn gcm_key(life: Life) -> Template {
+    let usages = [Attribute::ENCRYPT, Attribute::DECRYPT, Attribute::SIGN];
+    sealed(KeyType::Aes, life, &usages).allowed_mechanisms(&[Mechanism::AES_GCM, Mechanism::AES_CMAC])
 }
 
 /// What every key that a KEK unwraps is forced to be. It names only attributes that secret *and* private keys have:

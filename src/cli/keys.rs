@@ -88,6 +88,9 @@ pub struct Create {
     /// commit to its key
     #[arg(long, value_enum, default_value_t = Suite::PrfCommit)]
     suite: Suite,
+    /// Where its versions live: wrapped in the store, for every token of the group, or in one token for good, and lost with that token
+    #[arg(long, value_enum, default_value_t = Residency::Wrapped)]
+    residency: Residency,
     /// SPIFFE ID or person who answers for it; without it, the caller
     #[arg(long, default_value_t, hide_default_value = true)]
     owner: String,
@@ -111,6 +114,21 @@ impl From<Suite> for v1::KeySuite {
         match suite {
             Suite::PrfCommit => Self::PrfCommit,
             Suite::TokenGcm => Self::TokenGcm,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Residency {
+    Wrapped,
+    TokenResident,
+}
+
+impl From<Residency> for v1::KeyResidency {
+    fn from(residency: Residency) -> Self {
+        match residency {
+            Residency::Wrapped => Self::Wrapped,
+            Residency::TokenResident => Self::TokenResident,
         }
     }
 }
@@ -218,6 +236,10 @@ impl Keys {
     }
 }
 
+/// Said when such a key is made.
+const ONE_TOKEN: &str =
+    "note: one token holds this key: it is not replicated, is in no backup, and is lost with that token";
+
 impl Create {
     async fn run(self, format: Format) -> Outcome {
         let request = v1::CreateKeyRequest {
@@ -227,9 +249,14 @@ impl Create {
             labels: self.labels.into_iter().collect(),
             request_id: self.request_id.text(),
             suite: v1::KeySuite::from(self.suite).into(),
+            residency: v1::KeyResidency::from(self.residency).into(),
             ..Default::default()
         };
-        show(format, self.connection.open().await?.create_key(request).await?.key)
+        let made = self.connection.open().await?.create_key(request).await?.key;
+        if matches!(self.residency, Residency::TokenResident) {
+            output::note(ONE_TOKEN);
+        }
+        show(format, made)
     }
 }
 

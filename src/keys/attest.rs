@@ -59,7 +59,7 @@ impl Keys {
         let master_key = token.master_key_attributes(permit).await?;
         let mut versions = Vec::with_capacity(key.versions.len());
         for version in &key.versions {
-            let mut observed = observe_version(token, permit, version, host.software_token).await?;
+            let mut observed = observe_version(token, permit, key, version, host.software_token).await?;
             if version.suite == Suite::TokenGcm && version.state.holds_key() {
                 observed.uses = Some(self.directory.use_counter(version).await?.reserved);
             }
@@ -81,22 +81,23 @@ impl Keys {
 async fn observe_version(
     token: &Token,
     permit: &Permit<action::AttestKey>,
+    key: &Key,
     version: &Arc<Version>,
     software_token: bool,
 ) -> Result<VersionAttestation> {
     let in_use = match version.blob {
-        Some(_) => Some(token.attributes(permit, version).await?),
-        None => None,
+        Some(_) if version.state.holds_key() => Some(token.attributes(permit, version).await?),
+        _ => None,
     };
-    // The blob's tag and this value were checked by the token a moment ago.
-    let kcv = version
-        .blob
-        .as_ref()
-        .and_then(|blob| WrappedKey::parse(blob.bytes()).ok())
-        .map(|wrapped| wrapped.kcv());
+    // The token checked it a moment ago: with the blob's tag, or in the object.
+    let kcv = version.blob.as_ref().filter(|_| in_use.is_some()).and_then(|blob| {
+        let wrapped = WrappedKey::parse(blob.bytes()).ok().map(|wrapped| wrapped.kcv());
+        blob.token_object().map(|object| object.kcv).or(wrapped)
+    });
     let claims = claims::of_version(&VersionFacts {
         at_birth: version.at_birth,
         suite: version.suite,
+        residency: key.residency,
         iv_source: version.iv_source,
         in_use,
         destroyed: !version.state.holds_key(),

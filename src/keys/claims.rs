@@ -2,7 +2,7 @@
 //!
 //! Evidence says these sentences and no others. "As the token reports" is part of them: a dishonest module can report anything.
 
-use crate::model::{IvSource, Suite, TokenAttributes};
+use crate::model::{IvSource, Residency, Suite, TokenAttributes};
 
 /// One sentence, and when it is true.
 struct Claim<F> {
@@ -10,12 +10,13 @@ struct Claim<F> {
     holds: fn(&F) -> bool,
 }
 
-/// What is known of a wrapped version key.
+/// What is known of a version key.
 pub(super) struct VersionFacts {
     pub(super) at_birth: TokenAttributes,
     /// As reported now, after the token recomputed its key check value; `None` for destroyed versions.
     pub(super) in_use: Option<TokenAttributes>,
     pub(super) suite: Suite,
+    pub(super) residency: Residency,
     pub(super) iv_source: Option<IvSource>,
     pub(super) destroyed: bool,
     pub(super) software_token: bool,
@@ -27,18 +28,39 @@ pub(super) struct MasterKeyFacts {
     pub(super) software_token: bool,
 }
 
+impl VersionFacts {
+    fn is_wrapped(&self) -> bool {
+        self.residency == Residency::Wrapped
+    }
+}
+
 const VERSION: &[Claim<VersionFacts>] = &[
     Claim {
+        words: RESIDENT,
+        holds: |facts| {
+            let stays = |now: TokenAttributes| {
+                now.local && now.always_sensitive && now.never_extractable && now.sensitive && !now.extractable
+            };
+            !facts.is_wrapped() && facts.in_use.is_some_and(stays)
+        },
+    },
+    Claim {
+        words: "one token holds it: it is lost with that token",
+        holds: |facts| !facts.is_wrapped() && !facts.destroyed,
+    },
+    Claim {
         words: "made in a token: at birth LOCAL=1, ALWAYS_SENSITIVE=1, EXTRACTABLE=1, as the token reported",
-        holds: |facts| facts.at_birth.local && facts.at_birth.always_sensitive && facts.at_birth.extractable,
+        holds: |facts| {
+            facts.is_wrapped() && facts.at_birth.local && facts.at_birth.always_sensitive && facts.at_birth.extractable
+        },
     },
     Claim {
         words: "outside a token only under AES-256 key wrap (RFC 3394) by the master key",
-        holds: |facts| facts.at_birth.sensitive,
+        holds: |facts| facts.is_wrapped() && facts.at_birth.sensitive,
     },
     Claim {
         words: "the copy in use is SENSITIVE and not EXTRACTABLE, as the token reports",
-        holds: |facts| facts.in_use.is_some_and(|now| now.sensitive && !now.extractable),
+        holds: |facts| facts.is_wrapped() && facts.in_use.is_some_and(|now| now.sensitive && !now.extractable),
     },
     Claim {
         words: "its key check value at birth equals its key check value in use",
@@ -66,17 +88,29 @@ const VERSION: &[Claim<VersionFacts>] = &[
     Claim {
         words: "all copies in service stores are deleted and the version is refused for ever; irrecoverable when the last backup \
                 that holds the wrapped key expires, or its KEK epoch is destroyed",
-        holds: |facts| facts.destroyed,
+        holds: |facts| facts.destroyed && facts.is_wrapped(),
+    },
+    Claim {
+        words: "the version is refused for ever, and its object is removed from the token; a copy of the whole token that somebody made \
+                before, by the token's own means, is not reached",
+        holds: |facts| facts.destroyed && !facts.is_wrapped(),
     },
     Claim {
         words: "attributes are as reported by the module at the time shown; a session object is invisible to other tools",
-        holds: |_| true,
+        holds: VersionFacts::is_wrapped,
+    },
+    Claim {
+        words: "attributes are as reported by the module at the time shown; they can be checked with any PKCS#11 tool",
+        holds: |facts| !facts.is_wrapped(),
     },
     Claim {
         words: "software token",
         holds: |facts| facts.software_token,
     },
 ];
+
+/// The one claim of a version key that says NEVER_EXTRACTABLE.
+const RESIDENT: &str = "made in the token and kept there: LOCAL, ALWAYS_SENSITIVE, NEVER_EXTRACTABLE, not EXTRACTABLE, as the token reports";
 
 const MASTER_KEY: &[Claim<MasterKeyFacts>] = &[
     Claim {
@@ -125,6 +159,7 @@ mod tests {
         VersionFacts {
             at_birth: at_birth(),
             suite: Suite::PrfCommit,
+            residency: Residency::Wrapped,
             iv_source: None,
             destroyed: in_use.is_none(),
             in_use,
@@ -161,9 +196,38 @@ mod tests {
                 assert!(!words.contains(forbidden), "{words}");
             }
         }
-        for claim in VERSION {
+        for claim in VERSION.iter().filter(|claim| claim.words != RESIDENT) {
             assert!(!claim.words.contains("NEVER_EXTRACTABLE"), "{}", claim.words);
         }
+    }
+
+    #[test]
+    fn only_a_resident_key_that_never_could_leave_is_called_so() {
+        let kept = TokenAttributes {
+            never_extractable: true,
+            extractable: false,
+            ..at_birth()
+        };
+        let resident = |in_use| {
+            let facts = VersionFacts {
+                residency: Residency::TokenResident,
+                ..version(in_use)
+            };
+            of_version(&facts).join("\n")
+        };
+        let said = resident(Some(kept));
+        assert!(
+            said.contains(RESIDENT) && said.contains("lost with that token"),
+            "{said}"
+        );
+        assert!(!said.contains("key wrap") && !said.contains("session object"), "{said}");
+        assert!(!resident(Some(copy_in_use())).contains("NEVER_EXTRACTABLE"));
+        assert!(resident(None).contains("removed from the token"));
+        assert!(
+            !of_version(&version(Some(kept)))
+                .join("\n")
+                .contains("NEVER_EXTRACTABLE")
+        );
     }
 
     #[test]

@@ -69,7 +69,10 @@ impl Keys {
         };
         let id = KeyId::from_bytes(new_id()?);
         let token = self.tokens.of(&team.environment.name)?;
-        let mut version = new_version(token, permit, (id, KeyVersion::FIRST), request.suite, now).await?;
+        let kind = (request.suite, request.residency);
+        let version = new_version(token, permit, (id, KeyVersion::FIRST), kind, now).await?;
+        // The id is fresh: an object with it is one that a first attempt of this very call made in a worker that died.
+        let mut version = version.ok_or_else(|| Error::Conflict(name.to_string()))?;
         let owner = request.owner.as_str().unwrap_or(&permit.caller().identity().actor.id);
         let mut key = Key {
             id,
@@ -106,16 +109,18 @@ impl CreateKey {
     }
 }
 
-/// An Active version that is not stored yet.
+/// An Active version that is not stored yet; `None` if the token holds an object of this number.
 pub(super) async fn new_version<A: MakesKey>(
     token: &Token,
     permit: &Permit<A>,
     (key, number): (KeyId, KeyVersion),
-    suite: Suite,
+    (suite, residency): (Suite, Residency),
     now: Timestamp,
-) -> Result<Version> {
-    let made = token.make_version(permit, (key, number), suite, now).await?;
-    Ok(Version {
+) -> Result<Option<Version>> {
+    let made = token
+        .make_version(permit, (key, number), (suite, residency), now)
+        .await?;
+    Ok(made.map(|made| Version {
         key,
         number,
         suite,
@@ -129,5 +134,5 @@ pub(super) async fn new_version<A: MakesKey>(
         at_birth: made.at_birth,
         created: now,
         row_version: 0,
-    })
+    }))
 }

@@ -10,11 +10,15 @@ use super::{
 };
 use crate::{
     Error, Result,
+    clock::Timestamp,
     model::{Key, KeyName, KeyState, Transition, Version},
     policy::{Permit, Recorded, action},
     store::Change,
 };
 use std::sync::Arc;
+
+/// Version numbers in a row that a rotation finds taken before it gives up.
+const MOST_PASSED_OVER: u32 = 1_000;
 
 /// A request to rotate.
 #[derive(Debug, Clone)]
@@ -43,12 +47,8 @@ impl Keys {
             Turn::Again => return Ok((Changed::nothing(key), None)),
         };
         let old = may_rotate(key)?;
-        let last = key.versions.last().map_or(old.number, |version| version.number);
-        let number = last
-            .next()
-            .ok_or_else(|| Error::invalid("name", "the key has no version number left"))?;
-        let token = self.tokens.of(&key.team.environment.name)?;
-        let new = new_version(token, permit, (key.id, number), old.suite, now).await?;
+        let new = self.next_version(permit, old, now).await?;
+        let number = new.number;
 
         let mut rotated = Key::clone(key);
         rotated.primary = number;
@@ -69,6 +69,26 @@ impl Keys {
             moves,
         };
         Ok((changed, Some(change)))
+    }
+}
+
+impl Keys {
+    /// The version after the last one. Numbers that the token holds objects of are passed over: they were used in a time that a restored
+    /// store does not know, or by an attempt that a crash ended.
+    async fn next_version(&self, permit: &Permit<action::RotateKey>, old: &Version, now: Timestamp) -> Result<Version> {
+        let key = permit.on();
+        let token = self.tokens.of(&key.team.environment.name)?;
+        let mut last = key.versions.last().map_or(old.number, |version| version.number);
+        for _ in 0..MOST_PASSED_OVER {
+            last = last
+                .next()
+                .ok_or_else(|| Error::invalid("name", "the key has no version number left"))?;
+            let kind = (old.suite, key.residency);
+            if let Some(new) = new_version(token, permit, (key.id, last), kind, now).await? {
+                return Ok(new);
+            }
+        }
+        Err(Error::Conflict(key.name.to_string()))
     }
 }
 

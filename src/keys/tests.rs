@@ -5,9 +5,10 @@ use keyreeve_envelope::KeyVersion;
 use super::*;
 use crate::{
     audit::Verdict,
-    model::{EnvironmentName, KeyName, KeyState, TeamName},
+    model::{EnvironmentName, KeyName, KeyState, Residency, TeamName},
     operations::testing::{Site, app, reason},
     policy::{Action, Context, action},
+    token::TokenError,
 };
 
 const ORDERS: &str = "dev/shop/orders";
@@ -417,7 +418,7 @@ async fn a_name_outside_the_permit_is_refused() {
     let request = CreateKey {
         name: "dev/other/orders".parse().unwrap(),
         purpose: crate::model::Purpose::EncryptDecrypt,
-        residency: crate::model::Residency::Wrapped,
+        residency: Residency::Wrapped,
         suite: crate::model::Suite::PrfCommit,
         owner: Owner::new(String::new()).unwrap(),
         labels: Labels::default(),
@@ -425,4 +426,102 @@ async fn a_name_outside_the_permit_is_refused() {
     };
     assert_eq!(reason(site.keys.create_key(permit, request).await), "INVALID_ARGUMENT");
     assert_eq!(site.last_record().operation, action::CreateKey::NAME);
+}
+
+/// Keys of both suites that live in the token.
+async fn residents() -> [Site; 2] {
+    let resident = Residency::TokenResident;
+    [
+        Site::with(Suite::PrfCommit, resident).await,
+        Site::with(Suite::TokenGcm, resident).await,
+    ]
+}
+
+#[tokio::test]
+async fn a_resident_key_works_rotates_and_keeps_suite_and_residency_without_a_blob_in_the_store() {
+    for site in residents().await {
+        let sealed = site.encrypt(ORDERS, b"hello", &[]).await.unwrap();
+        site.rotate_key(ORDERS).await;
+        assert_eq!(site.decrypt(ORDERS, &sealed, &[]).await.unwrap(), b"hello");
+        let key = site.key(ORDERS).await;
+        assert_eq!(
+            (key.residency, key.versions.len(), site.host.objects()),
+            (Residency::TokenResident, 2, 2)
+        );
+        assert_eq!(key.versions[0].suite, key.versions[1].suite);
+        let mut intruder = site.place.intruder().await;
+        let kept: Vec<(Option<Vec<u8>>, Vec<u8>)> =
+            sqlx::query_as("SELECT blob, cka_id FROM key_versions ORDER BY number")
+                .fetch_all(&mut intruder)
+                .await
+                .unwrap();
+        for ((blob, cka_id), number) in kept.iter().zip(1_u32..) {
+            assert!(blob.is_none());
+            assert_eq!(cka_id[..], [&key.id.as_bytes()[..], &number.to_be_bytes()].concat());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_passes_over_numbers_that_the_token_holds_objects_of() {
+    for site in residents().await {
+        let key = site.key(ORDERS).await;
+        for number in [2, 3] {
+            site.host.occupy(key.id, KeyVersion::new(number).unwrap());
+        }
+        site.rotate_key(ORDERS).await;
+        let numbers: Vec<u32> = site
+            .key(ORDERS)
+            .await
+            .versions
+            .iter()
+            .map(|one| one.number.number())
+            .collect();
+        assert_eq!(numbers, [1, 4]);
+        assert!(site.encrypt(ORDERS, b"hello", &[]).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_destroyed_resident_version_is_removed_from_the_token_after_the_store_has_it_destroyed() {
+    for site in residents().await {
+        let sealed = site.encrypt(ORDERS, b"hello", &[]).await.unwrap();
+        destroy(&site, ORDERS, None).await.unwrap();
+        site.place.clock.advance_ms(30 * DAY_MS);
+        let erase = async || {
+            let permit = site.permit::<action::EraseKey>(&name()).await?;
+            site.keys.erase_key(permit).await
+        };
+        assert!(erase().await.unwrap().as_ref().is_unfinished());
+        assert_eq!(
+            (site.key(ORDERS).await.state(), site.host.objects()),
+            (KeyState::Destroyed, 1)
+        );
+        assert_eq!(reason(site.decrypt(ORDERS, &sealed, &[]).await), "STATE_FORBIDS");
+
+        // A token that does not answer leaves it due.
+        site.host.fail_with(Some(TokenError::Unavailable("gone".into())));
+        assert_eq!(reason(erase().await), "TOKEN_UNAVAILABLE");
+        site.host.fail_with(None);
+        assert_eq!(site.keys.due_for_destruction().await.unwrap(), [name()]);
+
+        assert!(!erase().await.unwrap().as_ref().is_unfinished());
+        assert_eq!(site.host.objects(), 0);
+        assert_eq!(site.last_record().became.as_deref(), Some("object=removed"));
+        assert!(site.key(ORDERS).await.primary_version().blob.is_none());
+        assert_eq!(site.keys.due_for_destruction().await.unwrap(), []);
+        assert_eq!(reason(erase().await), "STATE_FORBIDS");
+    }
+}
+
+#[tokio::test]
+async fn an_attestation_of_a_resident_key_shows_what_the_token_reports_of_it() {
+    for site in residents().await {
+        let permit = site.permit::<action::AttestKey>(&name()).await.unwrap();
+        let said = site.keys.attest_key(permit).await.unwrap();
+        let version = &said.as_ref().versions[0];
+        assert!(version.in_use.unwrap().never_extractable && version.version.at_birth.never_extractable);
+        assert!(version.kcv.is_some());
+        assert!(version.claims[0].contains("NEVER_EXTRACTABLE"), "{:?}", version.claims);
+    }
 }

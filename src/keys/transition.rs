@@ -208,6 +208,11 @@ impl Move {
         Self::new(new.number, format!("to={} replaces={old}", new.state), "")
     }
 
+    /// A destroyed version's object left the token.
+    pub(super) fn removal(of: &Version) -> Self {
+        Self::new(of.number, "object=removed".to_owned(), "")
+    }
+
     fn new(version: KeyVersion, mut told: String, reason: &str) -> Self {
         if !reason.is_empty() {
             told.push_str(" reason=");

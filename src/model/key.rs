@@ -16,6 +16,8 @@ pub enum Purpose {
 pub enum Residency {
     /// In the store, wrapped by the KEK; unwrapped inside the token for use.
     Wrapped,
+    /// In one token for good, as an object that cannot leave it. Not replicated, and lost with its token.
+    TokenResident,
 }
 
 /// How a token makes the ivs of suite 0001: 96 random bits either way (`docs/formats.md`, section 3).
@@ -76,14 +78,15 @@ pub struct Version {
     pub state_reason: String,
     /// The earliest moment of destruction; set in `PendingDestruction` only.
     pub destroy_at: Option<Timestamp>,
-    /// The wrapped key; gone once destroyed.
+    /// What is kept of the key: gone once destroyed; of a resident one, once its object is removed.
     pub blob: Option<Arc<Blob>>,
     pub at_birth: TokenAttributes,
     pub created: Timestamp,
     pub row_version: u64,
 }
 
-/// A wrapped version key as the store keeps it; parsed and verified by the token layer on first use.
+/// What the store keeps of a version key: the wrapped key, parsed and verified by the token layer on first use; or which object of the
+/// token it is ([`TokenObject`]).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Blob {
     bytes: Box<[u8]>,
@@ -103,10 +106,56 @@ impl Blob {
         &self.bytes
     }
 
+    /// The object that it speaks of; `None` for a wrapped key.
+    pub fn token_object(&self) -> Option<TokenObject> {
+        let rest = self.bytes.strip_prefix(TokenObject::LABEL)?;
+        let (key, rest) = rest.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (suite, kcv) = rest.split_first_chunk()?;
+        Some(TokenObject {
+            key: KeyId::from_bytes(*key),
+            number: KeyVersion::new(u32::from_be_bytes(*number))?,
+            suite: Suite::from_number(u16::from_be_bytes(*suite))?,
+            kcv: kcv.try_into().ok()?,
+        })
+    }
+
     /// Names the blob in handle caches.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
+}
+
+/// A version key that stays in its token: what finds the object (its CKA_ID is key id and version), and proves that it is the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenObject {
+    pub key: KeyId,
+    pub number: KeyVersion,
+    pub suite: Suite,
+    /// Key check value, pinned when it was made.
+    pub kcv: [u8; 16],
+}
+
+impl TokenObject {
+    /// Begins its bytes, which no wrapped key begins with; they are not stored.
+    const LABEL: &[u8; 12] = b"resident.v1\0";
+
+    pub fn cka_id(&self) -> [u8; 20] {
+        cka_id(self.key, self.number)
+    }
+
+    pub fn to_blob(self) -> Blob {
+        let suite = self.suite.number().to_be_bytes();
+        Blob::new([&Self::LABEL[..], &self.cka_id(), &suite, &self.kcv].concat())
+    }
+}
+
+/// CKA_ID of a resident version: key id, then the version as u32.
+pub fn cka_id(key: KeyId, number: KeyVersion) -> [u8; 20] {
+    let mut id = [0; 20];
+    id[..16].copy_from_slice(key.as_bytes());
+    id[16..].copy_from_slice(&number.number().to_be_bytes());
+    id
 }
 
 impl std::fmt::Debug for Blob {

@@ -7,7 +7,7 @@ mod state;
 mod use_counter;
 
 pub use environment::{Environment, Team};
-pub use key::{Blob, IvSource, Key, Purpose, Residency, TokenAttributes, Version};
+pub use key::{Blob, IvSource, Key, Purpose, Residency, TokenAttributes, TokenObject, Version, cka_id};
 pub use keyreeve_envelope::{EnvironmentId, KeyId, KeyVersion, Suite, TeamId};
 pub use name::{EnvironmentName, FullName, InvalidName, KeyName, TeamName};
 pub use state::{KeyState, Transition, Use};

@@ -5,7 +5,6 @@
 use aws_lc_rs::{error::Unspecified, rand};
 use keyreeve_envelope::{
     Header, Plaintext, Suite,
-    header::PlaintextTooLong,
     prf_commit::{self, Envelope, HedgeKey, MessageKeys},
     token_gcm,
 };
@@ -66,12 +65,15 @@ impl Operations {
             Suite::TokenGcm => self.seal_in_token(permit, version, body, &fitting).await?,
         };
         let mut sealed = sealed.into_iter();
-        let results = items.iter().map(|item| {
-            let length = item.plaintext.len();
-            match fits(&item) {
-                true => sealed.next().expect("there is a result for each item that fits"),
-                false => Err(Error::invalid("plaintext", PlaintextTooLong { length, limit })),
-            }
+        let results = items.iter().map(|item| match fits(&item) {
+            true => sealed.next().expect("there is a result for each item that fits"),
+            false => Err(Error::invalid(
+                "plaintext",
+                format_args!(
+                    "it has {} bytes, at most {limit} are allowed under the key's suite: seal larger data with a data key",
+                    item.plaintext.len()
+                ),
+            )),
         });
         Ok(results.collect())
     }

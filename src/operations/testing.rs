@@ -46,6 +46,7 @@ pub(crate) struct Site {
     records: Arc<Mutex<Vec<Draft>>>,
     /// Of the keys that it makes.
     suite: Suite,
+    residency: Residency,
 }
 
 impl Site {
@@ -56,8 +57,12 @@ impl Site {
 
     /// The same, with keys of `suite`.
     pub(crate) async fn of(suite: Suite) -> Self {
+        Self::with(suite, Residency::Wrapped).await
+    }
+
+    pub(crate) async fn with(suite: Suite, residency: Residency) -> Self {
         let mut site = Self::empty().await;
-        site.suite = suite;
+        (site.suite, site.residency) = (suite, residency);
         site.create_team("dev", "shop", false).await;
         site.create_key("dev/shop/orders").await.unwrap();
         site
@@ -93,6 +98,7 @@ impl Site {
             committer,
             records,
             suite: Suite::PrfCommit,
+            residency: Residency::Wrapped,
         }
     }
 
@@ -135,7 +141,7 @@ impl Site {
         let request = CreateKey {
             name,
             purpose: Purpose::EncryptDecrypt,
-            residency: Residency::Wrapped,
+            residency: self.residency,
             suite,
             owner: Owner::new(String::new()).unwrap(),
             labels: Labels::default(),

@@ -34,16 +34,27 @@ pub async fn destroy_due(keys: &Keys, gate: &Gate) {
         Err(error) => return failed(&error, None),
     };
     for name in due {
-        match destroy(keys, gate, &name).await {
-            Ok(()) => tracing::info!(key = name.as_str(), "destroyed what was due"),
-            // Cancelled or done since the look.
-            Err(Error::StateForbids { .. } | Error::Conflict(_)) => {}
-            Err(error) => failed(&error, Some(&name)),
+        // What lives in a token is destroyed in the store, and then removed.
+        let mut is_unfinished = true;
+        while is_unfinished {
+            is_unfinished = match destroy(keys, gate, &name).await {
+                Ok(is_unfinished) => {
+                    tracing::info!(key = name.as_str(), "destroyed what was due");
+                    is_unfinished
+                }
+                // Cancelled or done since the look.
+                Err(Error::StateForbids { .. } | Error::Conflict(_)) => false,
+                Err(error) => {
+                    failed(&error, Some(&name));
+                    false
+                }
+            };
         }
     }
 }
 
-async fn destroy(keys: &Keys, gate: &Gate, name: &KeyName) -> Result<()> {
+/// Whether something is left to do at once.
+async fn destroy(keys: &Keys, gate: &Gate, name: &KeyName) -> Result<bool> {
     let started = Instant::now();
     let facts = RequestFacts {
         request_id: uuid::Uuid::now_v7().to_string().into(),
@@ -54,7 +65,8 @@ async fn destroy(keys: &Keys, gate: &Gate, name: &KeyName) -> Result<()> {
     };
     let caller = Caller::job(ERASE_JOB, facts);
     let permit = gate.permit::<action::EraseKey>(&caller, name, Context::none()).await?;
-    keys.erase_key(permit).await.map(drop)
+    let changed = keys.erase_key(permit).await?;
+    Ok(changed.as_ref().is_unfinished())
 }
 
 fn failed(error: &Error, key: Option<&KeyName>) {

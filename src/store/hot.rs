@@ -222,7 +222,10 @@ impl Hot {
             }
             verify::check(&self.row_key, row, last).map_err(|problem| tampered(name, problem))?;
             let mut version = rows::version(row)?;
-            if version.blob.is_some() && self.is_destroyed(&(version.key, version.number)) {
+            let is_to_be_removed =
+                version.blob.as_ref().is_some_and(|blob| blob.token_object().is_some()) && !version.state.holds_key();
+            let destroyed = self.is_destroyed(&(version.key, version.number));
+            if version.blob.is_some() && destroyed && !is_to_be_removed {
                 tracing::error!(key = %name, version = %version.number, "a destroyed version has a blob again: it is not used");
                 version.blob = None;
             }

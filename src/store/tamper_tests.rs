@@ -116,7 +116,7 @@ async fn an_inserted_row_is_refused() {
     place
         .tamper(&format!(
             "INSERT INTO key_versions SELECT key_id, 2, 'ACTIVE', NULL, state_changed, state_reason, NULL, blob, \
-             at_birth, at_birth_observed, created, suite, iv_source, row_version, change_seq, row_mac \
+             at_birth, at_birth_observed, created, suite, iv_source, cka_id, kcv, row_version, change_seq, row_mac \
              FROM key_versions WHERE key_id = {HEX_ID}"
         ))
         .await;

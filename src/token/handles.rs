@@ -8,7 +8,7 @@ use std::{
 };
 
 use keyreeve_envelope::blob::KeyType;
-use keyreeve_pkcs11::ObjectHandle;
+use keyreeve_pkcs11::{ObjectHandle, presets::Life};
 
 use super::{host::Place, usage::Meter};
 
@@ -21,6 +21,8 @@ pub struct UnwrappedKey {
     pub place: Place,
     /// What it may be worked for: message keys (1), sealing in the token (2).
     pub key_type: KeyType,
+    /// An object of the token is forgotten, never destroyed, when it leaves the cache.
+    pub life: Life,
     /// Of its key: what is worked with it is counted there.
     pub meter: Arc<Meter>,
 }
@@ -96,9 +98,9 @@ impl Handles {
     }
 }
 
-/// The key to destroy, if `key` was the last reference to it.
+/// The key to destroy, if `key` was the last reference to it and no object of the token.
 pub fn last(key: Arc<UnwrappedKey>) -> Option<UnwrappedKey> {
-    Arc::into_inner(key)
+    Arc::into_inner(key).filter(|key| key.life == Life::Session)
 }
 
 impl State {
@@ -152,6 +154,7 @@ mod tests {
             era: 1,
             place,
             key_type: KeyType::EnvelopePrf,
+            life: Life::Session,
             meter,
         };
         ([number; 32], Arc::new(key))
@@ -184,6 +187,17 @@ mod tests {
         let evicted = handles.remove(&[1; 32]).unwrap();
         assert!(last(evicted).is_none());
         assert_eq!(last(in_use).map(|key| key.handle), Some(ObjectHandle(1)));
+    }
+
+    #[test]
+    fn an_object_of_the_token_is_forgotten_and_never_destroyed() {
+        let (_, key) = key(1);
+        let key = Arc::into_inner(key).unwrap();
+        let resident = UnwrappedKey {
+            life: Life::Token,
+            ..key
+        };
+        assert!(last(Arc::new(resident)).is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{KeyUses, Lane, TokenError};
-use crate::model::{Blob, IvSource, TokenAttributes};
+use crate::model::{Blob, IvSource, Residency, TokenAttributes};
 
 /// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
 #[derive(Clone, Copy)]
@@ -63,10 +63,11 @@ pub enum Call {
         place: Place,
         inputs: Arc<[OpenInput]>,
     },
-    /// A new version key of the type that `suite` wants, wrapped under the newest KEK, checked in use.
+    /// A new version key of the type that `suite` wants: wrapped under the newest KEK, or an object of the token; checked in use.
     MakeEnvelopeKey {
         place: Place,
         suite: Suite,
+        residency: Residency,
         created_ms: u64,
     },
     /// What the token reports of the unwrapped version now; recomputes its KCV.
@@ -79,6 +80,8 @@ pub enum Call {
     Random { length: usize },
     /// First 32 bytes of the SVC key's answer for a service subkey.
     Subkey(SubkeyLabel),
+    /// Remove the object of a destroyed version from the token; done, if there is none.
+    Remove { blob: Arc<Blob> },
     /// Forget the unwrapped handle of this blob (SHA-256): its state changed.
     Evict { blob: [u8; 32] },
     /// Known answer of CANARY: is this the token, and does it work?
@@ -103,6 +106,8 @@ pub enum Answer {
     /// `None`: that one does not open, whatever is wrong with it.
     Opened(Vec<Option<Plaintext>>),
     MadeEnvelopeKey(Box<MadeKey>),
+    /// The token holds an object of this key and version already: nothing was made.
+    Occupied,
     Attributes(TokenAttributes),
     Random(Zeroizing<Vec<u8>>),
     Subkey(SubkeyBytes),

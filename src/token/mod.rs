@@ -11,7 +11,8 @@
 //! | `host.rs`, `thread_host.rs` | the seam, and its form in threads |
 //! | `queue.rs`, `lane.rs`, `work.rs`, `session_thread.rs` | admission and turns, batches, the threads |
 //! | `worker/` | the module in a process of its own |
-//! | `version_keys.rs`, `handles.rs`, `usage.rs` | version keys made and unwrapped; the handle cache; uses of each key, and their ceilings |
+//! | `version_keys.rs`, `resident.rs`, `handles.rs` | version keys made and unwrapped, or kept in the token; the handle cache |
+//! | `usage.rs` | uses of each key, and their ceilings |
 //! | `token_gcm.rs`, `iv.rs`, `uses.rs` | suite 0001: sealing and opening in the token; who makes the ivs; uses counted before they are made |
 //! | `recovery.rs`, `breaker.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
@@ -48,6 +49,7 @@ mod queue;
 mod recovery;
 mod report;
 mod reserve;
+mod resident;
 mod root;
 mod root_attributes;
 mod root_keys;

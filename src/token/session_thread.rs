@@ -22,7 +22,7 @@ use super::{
     thread_host::Shared,
     work::Work,
 };
-use crate::model::Blob;
+use crate::model::{Blob, Residency};
 
 /// Random bytes that one call may ask for.
 const MAX_RANDOM: usize = 4_096;
@@ -98,7 +98,16 @@ impl SessionThread {
             Call::MakeEnvelopeKey {
                 place,
                 suite,
+                residency: Residency::TokenResident,
+                ..
+            } => self
+                .recovering(|thread| thread.make_resident(*place, *suite))
+                .map(|made| made.map_or(Answer::Occupied, |made| Answer::MadeEnvelopeKey(Box::new(made)))),
+            Call::MakeEnvelopeKey {
+                place,
+                suite,
                 created_ms,
+                ..
             } => self
                 .recovering(|thread| thread.make(*place, *suite, *created_ms))
                 .map(|made| Answer::MadeEnvelopeKey(Box::new(made))),
@@ -116,6 +125,7 @@ impl SessionThread {
                 .map(Answer::Attributes),
             Call::Random { length } => self.random(*length).map(Answer::Random),
             Call::Subkey(label) => self.recovering(|thread| thread.subkey(label)).map(Answer::Subkey),
+            Call::Remove { blob } => self.recovering(|thread| thread.remove(blob)).map(|()| Answer::Done),
             Call::Evict { blob } => {
                 if self.session.is_none() {
                     // Without one the handle is forgotten, and stays in the token until the keeper closes.

@@ -29,7 +29,7 @@ use super::{
     Answer, Call, EnvelopeInput, Host, Job, OpenInput, SealInput, TokenError,
     host::{HostStatus, MadeKey, Place, SubkeyLabel},
 };
-use crate::model::{Blob, IvSource, TokenAttributes};
+use crate::model::{Blob, IvSource, KeyId, KeyVersion, Residency, TokenAttributes, TokenObject, cka_id};
 
 /// What a real token holds: the keys of the blob vectors.
 pub(crate) struct SoftwareHost {
@@ -39,6 +39,8 @@ pub(crate) struct SoftwareHost {
     svc: [u8; 64],
     calls: Mutex<HashMap<&'static str, u64>>,
     evicted: Mutex<Vec<[u8; 32]>>,
+    /// Keys that stay, by CKA_ID.
+    objects: Mutex<HashMap<[u8; 20], Vec<u8>>>,
     envelope_inputs: AtomicU64,
     fault: Mutex<Option<TokenError>>,
     flip_answers: AtomicBool,
@@ -58,6 +60,7 @@ impl SoftwareHost {
             svc: [0x5c; 64],
             calls: Mutex::default(),
             evicted: Mutex::default(),
+            objects: Mutex::default(),
             envelope_inputs: AtomicU64::new(0),
             fault: Mutex::new(None),
             flip_answers: AtomicBool::new(false),
@@ -83,6 +86,16 @@ impl SoftwareHost {
         self.evicted.lock().unwrap().clone()
     }
 
+    /// Objects of the token that stay.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects.lock().unwrap().len()
+    }
+
+    /// Puts an object there that no row names.
+    pub(crate) fn occupy(&self, key: KeyId, number: KeyVersion) {
+        self.objects.lock().unwrap().insert(cka_id(key, number), Vec::new());
+    }
+
     /// Wraps `secret` as the version at `place`: 64 bytes of type 1, 32 of type 2.
     pub(crate) fn wrap(&self, place: Place, secret: &[u8]) -> Blob {
         let key_type = match secret.len() {
@@ -94,14 +107,7 @@ impl SoftwareHost {
             .unwrap()
             .wrap(secret, &mut wrapped)
             .unwrap();
-        let input = kcv_input(place.key, place.version, key_type);
-        let kcv = match key_type {
-            KeyType::Aes256 => {
-                let key = cmac::Key::new(cmac::AES_256, secret).unwrap();
-                cmac::sign(&key, &input).unwrap().as_ref().try_into().unwrap()
-            }
-            _ => hmac_sha512(secret, &input)[..16].try_into().unwrap(),
-        };
+        let kcv = kcv(place, secret, key_type);
         let fields = WrappedKey {
             imported: false,
             suite: WrapSuite::Kw,
@@ -129,6 +135,13 @@ impl SoftwareHost {
     }
 
     fn unwrapped(&self, blob: &Blob, place: Place) -> Result<Vec<u8>, TokenError> {
+        if let Some(object) = blob.token_object() {
+            if (object.key, object.number) != (place.key, place.version) {
+                return Err(TokenError::BlobTag);
+            }
+            let found = self.objects.lock().unwrap().get(&object.cka_id()).cloned();
+            return found.ok_or_else(|| TokenError::Refused("no such object".into()));
+        }
         let unverified = WrappedKey::parse(blob.bytes()).map_err(|_| TokenError::BlobTag)?;
         let tag = self.tag(&unverified.tag_input());
         let fields = unverified.verify(&tag).map_err(|_| TokenError::BlobTag)?;
@@ -209,19 +222,56 @@ impl SoftwareHost {
                 let opened = inputs.iter().map(|input| self.open(&blob, place, input));
                 opened.collect::<Result<_, _>>().map(Answer::Opened)
             }
-            Call::MakeEnvelopeKey { place, suite, .. } => {
+            Call::MakeEnvelopeKey {
+                place,
+                suite,
+                residency,
+                ..
+            } => {
                 let mut secret = match suite {
                     Suite::PrfCommit => vec![0; 64],
                     Suite::TokenGcm => vec![0; 32],
                 };
                 rand::fill(&mut secret).unwrap();
+                let (blob, at_birth) = match residency {
+                    Residency::Wrapped => (self.wrap(place, &secret), at_birth()),
+                    Residency::TokenResident => {
+                        let mut objects = self.objects.lock().unwrap();
+                        if objects.contains_key(&cka_id(place.key, place.version)) {
+                            return Ok(Answer::Occupied);
+                        }
+                        let key_type = match suite {
+                            Suite::PrfCommit => KeyType::EnvelopePrf,
+                            Suite::TokenGcm => KeyType::Aes256,
+                        };
+                        let object = TokenObject {
+                            key: place.key,
+                            number: place.version,
+                            suite,
+                            kcv: kcv(place, &secret, key_type),
+                        };
+                        objects.insert(object.cka_id(), secret);
+                        (object.to_blob(), master_key())
+                    }
+                };
                 Ok(Answer::MadeEnvelopeKey(Box::new(MadeKey {
-                    blob: self.wrap(place, &secret),
-                    at_birth: at_birth(),
+                    blob,
+                    at_birth,
                     iv_source: (suite == Suite::TokenGcm).then_some(IvSource::TokenRandom),
                 })))
             }
-            Call::Attributes { blob, place } => self.unwrapped(&blob, place).map(|_| Answer::Attributes(in_use())),
+            Call::Attributes { blob, place } => {
+                self.unwrapped(&blob, place)?;
+                Ok(Answer::Attributes(match blob.token_object() {
+                    Some(_) => master_key(),
+                    None => in_use(),
+                }))
+            }
+            Call::Remove { blob } => {
+                let object = blob.token_object().unwrap();
+                self.objects.lock().unwrap().remove(&object.cka_id());
+                Ok(Answer::Done)
+            }
             Call::Check { blob, place } => self.unwrapped(&blob, place).map(|_| Answer::Done),
             Call::MasterKeyAttributes => Ok(Answer::Attributes(master_key())),
             Call::Random { length } => {
@@ -315,12 +365,23 @@ fn in_use() -> TokenAttributes {
     }
 }
 
-/// As a token reports the KEK of a single-token group.
+/// As a token reports what it made and keeps: the KEK of a single-token group, resident version keys.
 fn master_key() -> TokenAttributes {
     TokenAttributes {
         never_extractable: true,
         extractable: false,
         ..at_birth()
+    }
+}
+
+fn kcv(place: Place, secret: &[u8], key_type: KeyType) -> [u8; 16] {
+    let input = kcv_input(place.key, place.version, key_type);
+    match key_type {
+        KeyType::Aes256 => {
+            let key = cmac::Key::new(cmac::AES_256, secret).unwrap();
+            cmac::sign(&key, &input).unwrap().as_ref().try_into().unwrap()
+        }
+        _ => hmac_sha512(secret, &input)[..16].try_into().unwrap(),
     }
 }
 
@@ -344,6 +405,7 @@ fn name_of(call: &Call) -> &'static str {
         Call::MasterKeyAttributes => "MasterKeyAttributes",
         Call::Random { .. } => "Random",
         Call::Subkey(_) => "Subkey",
+        Call::Remove { .. } => "Remove",
         Call::Evict { .. } => "Evict",
         Call::Probe => "Probe",
         #[allow(unreachable_patterns, reason = "as in `work`")]

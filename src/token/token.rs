@@ -21,8 +21,11 @@ use super::{
 use crate::{
     Error, Result,
     clock::{Clock, Timestamp},
-    model::{Blob, EnvironmentName, Key, Suite, TokenAttributes, Use, Version},
-    policy::{Action, ChecksKeys, MakesKey, Permit, Recorded, Resource, UsesKey, action::GenerateRandom},
+    model::{Blob, EnvironmentName, Key, Residency, Suite, TokenAttributes, Use, Version},
+    policy::{
+        Action, ChecksKeys, MakesKey, Permit, Recorded, Resource, UsesKey,
+        action::{EraseKey, GenerateRandom},
+    },
     store::Directory,
 };
 
@@ -141,18 +144,24 @@ impl Token {
         answer.map_err(|error| refined(error, permit, version))
     }
 
-    /// A new version key for `suite` in the permit's environment, wrapped and checked in use: where the group has several tokens, in
-    /// another one than made it, so that no key is in use that the loss of one token would lose.
+    /// A new version key for `suite` in the permit's environment, wrapped or resident, and checked in use: where the group has several
+    /// tokens, in another one than made it, so that no key is in use that the loss of one token would lose. `None`: the token holds an
+    /// object of this key and version already, which is left alone: take another version.
     ///
-    /// Errors: `TokenUnavailable` also if no second token can check it now; `TokenRefuses` for a token that lacks what the suite needs.
+    /// Errors: `TokenUnavailable` also if no second token can check it now; `TokenRefuses` for a token that lacks what the suite needs, and
+    /// for a resident key in a group of several tokens.
     pub async fn make_version<A: MakesKey>(
         &self,
         permit: &Permit<A>,
         (key, version): (KeyId, KeyVersion),
-        suite: Suite,
+        (suite, residency): (Suite, Residency),
         now: Timestamp,
-    ) -> Result<MadeKey> {
+    ) -> Result<Option<MadeKey>> {
         let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
+        if residency == Residency::TokenResident && self.members.list().len() > 1 {
+            let why = "the group has several tokens, and such a key would live in one of them only: make a wrapped key";
+            return Err(TokenError::Refused(why.into()).into());
+        }
         let place = Place {
             environment,
             key,
@@ -161,13 +170,16 @@ impl Token {
         let call = Call::MakeEnvelopeKey {
             place,
             suite,
+            residency,
             created_ms: u64::try_from(now.unix_ms()).map_err(|_| misuse("a clock before 1970"))?,
         };
         let worked = self.worked(permit, call).await?;
-        let Answer::MadeEnvelopeKey(made) = worked.answer else {
-            return Err(wrong_answer("not a made key"));
+        let made = match worked.answer {
+            Answer::MadeEnvelopeKey(made) => made,
+            Answer::Occupied => return Ok(None),
+            _ => return Err(wrong_answer("not a made key")),
         };
-        let check = Call::Attributes {
+        let check = Call::Check {
             blob: Arc::new(made.blob.clone()),
             place,
         };
@@ -176,8 +188,8 @@ impl Token {
             .members
             .run_elsewhere(&worked.serial, check, lane(permit), caller.facts().deadline);
         match second.await.transpose()?.map(|second| second.answer) {
-            None | Some(Answer::Attributes(_)) => Ok(*made),
-            Some(_) => Err(wrong_answer("not attributes")),
+            None | Some(Answer::Done) => Ok(Some(*made)),
+            Some(_) => Err(wrong_answer("another answer than to the check")),
         }
     }
 
@@ -251,6 +263,20 @@ impl Token {
                 .await?;
         }
         Ok(share)
+    }
+
+    /// Removes the object of a destroyed version of the permit's key from the token, for ever; done if it is removed already.
+    pub async fn remove(&self, permit: &Permit<EraseKey>, version: &Version) -> Result<()> {
+        if version.key != permit.on().id || version.state.holds_key() {
+            return Err(misuse("a version that is not destroyed, or of another key"));
+        }
+        let Some(blob) = version.blob.clone() else {
+            return Ok(());
+        };
+        match self.ask(permit, Call::Remove { blob }).await? {
+            Answer::Done => Ok(()),
+            _ => Err(wrong_answer("not done")),
+        }
     }
 
     /// Forgets the unwrapped handle of `version`. `_proof`: of the change that ended its use, which is committed before.

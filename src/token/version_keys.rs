@@ -9,7 +9,8 @@ use keyreeve_envelope::{
     subkey::{Subkey, SubkeyBytes},
 };
 use keyreeve_pkcs11::{
-    Attribute, CallError, Class, Function, Mechanism, ObjectHandle, ReturnCode, Session, Template, presets,
+    Attribute, CallError, Class, Function, Mechanism, ObjectHandle, ReturnCode, Session, Template,
+    presets::{self, Life},
 };
 use zeroize::Zeroizing;
 
@@ -39,6 +40,9 @@ impl SessionThread {
             return Err(Fault::Answer(TokenError::BlobTag));
         }
         self.meters.cache_misses.increment(1);
+        if let Some(object) = blob.token_object() {
+            return self.found(blob, place, &object);
+        }
         let wrapped = self.verified(blob, place)?;
         let keeper_lock = Arc::clone(&self.shared);
         let keeper = lock(&keeper_lock.keeper);
@@ -57,6 +61,7 @@ impl SessionThread {
             era: self.shared.era(),
             place,
             key_type: wrapped.key_type,
+            life: Life::Session,
             meter: self.shared.usage.meter(place.key),
         };
         Ok(self.remember(blob, key))
@@ -64,6 +69,9 @@ impl SessionThread {
 
     /// Whether the key unwraps to what it was. It is not kept for use, and nothing that is leaves the cache for it.
     pub fn check(&mut self, blob: &Blob, place: Place) -> Result<(), Fault> {
+        if blob.token_object().is_some() {
+            return self.attributes(blob, place).map(drop); // nothing is unwrapped for it
+        }
         let wrapped = self.verified(blob, place)?;
         let session = self.session()?;
         let handle = self.unwrap_in(session, &wrapped, place)?;
@@ -162,7 +170,11 @@ impl SessionThread {
         let key = self.unwrapped(blob, place)?;
         let result = (|| {
             let kcv = self.kcv(key.handle, place, key.key_type)?;
-            if !self.verified(blob, place)?.kcv_is(&kcv) {
+            let is_same = match blob.token_object() {
+                Some(object) => object.kcv == kcv,
+                None => self.verified(blob, place)?.kcv_is(&kcv),
+            };
+            if !is_same {
                 return Err(Fault::WrongAnswer("a key in use has another key check value".into()));
             }
             Ok(self.read_attributes(key.handle)?)
@@ -254,7 +266,7 @@ impl SessionThread {
         })
     }
 
-    fn kcv(&self, key: ObjectHandle, place: Place, key_type: KeyType) -> Result<[u8; 16], CallError> {
+    pub(super) fn kcv(&self, key: ObjectHandle, place: Place, key_type: KeyType) -> Result<[u8; 16], CallError> {
         let input = kcv_input(place.key, place.version, key_type);
         if key_type == KeyType::Aes256 {
             return self.timed(|session| session.aes_cmac(key, &input));
@@ -264,7 +276,7 @@ impl SessionThread {
         Ok(*output.first_chunk().expect("64 is more than 16"))
     }
 
-    fn remember(&self, blob: &Blob, key: UnwrappedKey) -> Arc<UnwrappedKey> {
+    pub(super) fn remember(&self, blob: &Blob, key: UnwrappedKey) -> Arc<UnwrappedKey> {
         let key = Arc::new(key);
         for out in self.shared.handles.insert(*blob.sha256(), Arc::clone(&key)) {
             self.let_go(out);
@@ -274,7 +286,7 @@ impl SessionThread {
 }
 
 /// The type of key that a suite works with.
-const fn type_of(suite: Suite) -> KeyType {
+pub(super) const fn type_of(suite: Suite) -> KeyType {
     match suite {
         Suite::PrfCommit => KeyType::EnvelopePrf,
         Suite::TokenGcm => KeyType::Aes256,

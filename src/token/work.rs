@@ -61,7 +61,7 @@ impl Waiting for Work {
                 Call::EnvelopeKeys { .. } => Kind::MessageKeys,
                 Call::Seal { .. } | Call::Open { .. } => Kind::Message,
                 Call::MakeEnvelopeKey { .. } => Kind::MakeKey,
-                Call::Attributes { .. } | Call::Check { .. } => Kind::Attributes,
+                Call::Attributes { .. } | Call::Check { .. } | Call::Remove { .. } => Kind::Attributes,
                 Call::Random { .. } => Kind::Random,
                 Call::MasterKeyAttributes | Call::Subkey(_) | Call::Evict { .. } | Call::Probe => Kind::Other,
             },

@@ -140,11 +140,21 @@ impl Client {
     }
 
     pub async fn create_key_of(&self, key: &str, suite: proto::KeySuite) -> Outcome<proto::Key> {
+        self.create_key_in(key, suite, proto::KeyResidency::Unspecified).await
+    }
+
+    pub async fn create_key_in(
+        &self,
+        key: &str,
+        suite: proto::KeySuite,
+        residency: proto::KeyResidency,
+    ) -> Outcome<proto::Key> {
         let (team, id) = key.rsplit_once('/').expect("env/team/key");
         let request = proto::CreateKeyRequest {
             parent: team_name(team),
             key_id: id.to_owned(),
             suite: suite.into(),
+            residency: residency.into(),
             ..Default::default()
         };
         Ok(answer(self.keys().create_key(request).await)?.key.expect("a key"))

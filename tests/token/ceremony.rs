@@ -261,6 +261,7 @@ fn behind(group: &Group) {
     let call = keyreeve::token::Call::MakeEnvelopeKey {
         place: place(3),
         suite: keyreeve_envelope::Suite::PrfCommit,
+        residency: keyreeve::model::Residency::Wrapped,
         created_ms: 1,
     };
     let error = crate::fixture::ask(&at_c, call).err().unwrap().to_string();

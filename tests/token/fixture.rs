@@ -8,7 +8,7 @@ use std::{
 };
 
 use keyreeve::{
-    model::Blob,
+    model::{Blob, Residency},
     token::{
         Answer, Call, EnvelopeInput, Host, HostStatus, Isolation, Job, KeyUses, Lane, OpenError, ProcessHost, Program,
         ThreadHost, TokenConfig, TokenError, host::MadeKey, host::Place, init,
@@ -227,13 +227,20 @@ pub fn make(host: &dyn Host, place: Place) -> MadeKey {
 }
 
 pub fn make_of(host: &dyn Host, place: Place, suite: Suite) -> MadeKey {
+    make_in(host, place, suite, Residency::Wrapped).expect("wrapped keys are not in each other's way")
+}
+
+/// `None`: the token holds an object of this version.
+pub fn make_in(host: &dyn Host, place: Place, suite: Suite, residency: Residency) -> Option<MadeKey> {
     let call = Call::MakeEnvelopeKey {
         place,
         suite,
+        residency,
         created_ms: 1,
     };
     match ask(host, call) {
-        Ok(Answer::MadeEnvelopeKey(made)) => *made,
+        Ok(Answer::MadeEnvelopeKey(made)) => Some(*made),
+        Ok(Answer::Occupied) => None,
         Ok(_) => panic!("another answer"),
         Err(error) => panic!("{error}"),
     }

@@ -8,6 +8,7 @@ mod fixture;
 mod group;
 mod probes;
 mod recovery;
+mod resident;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;

@@ -136,6 +136,7 @@ fn failed_twice(test: &TestModule) {
     let call = Call::MakeEnvelopeKey {
         place: place(2),
         suite: keyreeve_envelope::Suite::PrfCommit,
+        residency: keyreeve::model::Residency::Wrapped,
         created_ms: 1,
     };
     assert!(matches!(ask(&served.host, call), Err(TokenError::Unavailable(_))));
@@ -271,6 +272,7 @@ fn wrong_tag(test: &TestModule) {
     let call = Call::MakeEnvelopeKey {
         place: place(2),
         suite: keyreeve_envelope::Suite::PrfCommit,
+        residency: keyreeve::model::Residency::Wrapped,
         created_ms: 1,
     };
     let error = ask(&served.host, call).err().expect("the tag is wrong");

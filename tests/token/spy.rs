@@ -3,10 +3,13 @@
 
 use std::{path::PathBuf, process::Command, sync::Arc};
 
-use keyreeve::{model::Suite, token::Host};
+use keyreeve::{
+    model::{Residency, Suite},
+    token::Host,
+};
 
 use crate::{
-    fixture::{initialised, keys, make, make_of, place, start},
+    fixture::{initialised, keys, make, make_in, make_of, place, start},
     support::{self, Kind, SOFTHSM, SPY, TestModule},
     token_gcm::{open_all, seal_all},
 };
@@ -62,6 +65,13 @@ fn count_calls(test: &TestModule) {
     assert_eq!(
         calls_of(|| drop(keys(&host, &first, place(0)).unwrap())),
         ["C_SignInit", "C_Sign"]
+    );
+    let resident = make_in(&host, place(2), Suite::PrfCommit, Residency::TokenResident);
+    let resident = Arc::new(resident.unwrap().blob);
+    assert_eq!(
+        calls_of(|| drop(keys(&host, &resident, place(2)).unwrap())),
+        ["C_SignInit", "C_Sign"],
+        "no search for an object that was found before"
     );
     host.stop();
 }

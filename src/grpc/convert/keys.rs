@@ -36,6 +36,7 @@ pub(super) fn key(key: &Key) -> proto::Key {
     };
     let residency = match key.residency {
         Residency::Wrapped => proto::KeyResidency::Wrapped,
+        Residency::TokenResident => proto::KeyResidency::TokenResident,
     };
     proto::Key {
         name: key.name.to_string(),

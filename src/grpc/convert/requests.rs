@@ -249,10 +249,11 @@ impl TryFrom<proto::CreateKeyRequest> for CreateKey {
         };
         let residency = match proto::KeyResidency::try_from(request.residency) {
             Ok(proto::KeyResidency::Unspecified | proto::KeyResidency::Wrapped) => Residency::Wrapped,
-            Ok(proto::KeyResidency::TokenResident) | Err(_) => {
+            Ok(proto::KeyResidency::TokenResident) => Residency::TokenResident,
+            Err(_) => {
                 return Err(Error::invalid(
                     "residency",
-                    "it is not served by this release: use WRAPPED",
+                    "it is not known: use WRAPPED or TOKEN_RESIDENT",
                 ));
             }
         };
@@ -419,14 +420,28 @@ mod tests {
     }
 
     #[test]
-    fn a_residency_that_is_not_served_is_refused() {
-        let request = proto::CreateKeyRequest {
-            parent: "envs/dev/teams/shop".to_owned(),
-            key_id: "orders".to_owned(),
-            residency: proto::KeyResidency::TokenResident.into(),
-            ..Default::default()
+    fn a_suite_and_a_residency_have_defaults_and_unknown_ones_are_refused() {
+        let create = |suite: i32, residency: i32| {
+            CreateKey::try_from(proto::CreateKeyRequest {
+                parent: "envs/dev/teams/shop".to_owned(),
+                key_id: "orders".to_owned(),
+                suite,
+                residency,
+                ..Default::default()
+            })
         };
-        assert!(reason(CreateKey::try_from(request)).1.contains("residency"));
+        let by_default = create(0, 0).unwrap();
+        assert_eq!(
+            (by_default.suite, by_default.residency),
+            (Suite::PrfCommit, Residency::Wrapped)
+        );
+        let other = create(1, 2).unwrap();
+        assert_eq!(
+            (other.suite, other.residency),
+            (Suite::TokenGcm, Residency::TokenResident)
+        );
+        assert!(reason(create(3, 0)).1.contains("suite"));
+        assert!(reason(create(0, 3)).1.contains("residency"));
     }
 
     #[test]

@@ -52,12 +52,15 @@ CREATE TABLE key_versions (
     created INTEGER NOT NULL,
     suite INTEGER NOT NULL,
     iv_source TEXT,
+    cka_id BLOB,
+    kcv BLOB,
     row_version INTEGER NOT NULL,
     change_seq INTEGER NOT NULL,
     row_mac BLOB NOT NULL,
     PRIMARY KEY (key_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX key_versions_due ON key_versions (destroy_at) WHERE destroy_at IS NOT NULL;
+CREATE INDEX key_versions_unremoved ON key_versions (state) WHERE cka_id IS NOT NULL;
 
 CREATE TABLE log_epochs (
     node TEXT NOT NULL,

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     model::{
         Blob, IvSource, Key, KeyId, KeyState, KeyVersion, Purpose, Residency, Suite, Team, TeamId, TokenAttributes,
-        Version,
+        TokenObject, Version,
     },
     store::{Column, Kind, Row, StoreError, Table, Value, backend::StoredRow},
 };
@@ -38,6 +38,8 @@ pub const KEY_VERSIONS: &[ColumnShape] = &[
     (11, "created", Kind::Integer),
     (12, "suite", Kind::Integer),
     (13, "iv_source", Kind::Text),
+    (14, "cka_id", Kind::Bytes),
+    (15, "kcv", Kind::Bytes),
 ];
 
 /// Place in `KEYS` that the committer looks at.
@@ -48,6 +50,7 @@ pub const BLOB_COLUMN: usize = 7;
 
 const ENCRYPT_DECRYPT: &str = "ENCRYPT_DECRYPT";
 const WRAPPED: &str = "WRAPPED";
+const TOKEN_RESIDENT: &str = "TOKEN_RESIDENT";
 
 impl Row for Key {
     const TABLE: Table = Table::Keys;
@@ -62,6 +65,7 @@ impl Row for Key {
         };
         let residency = match self.residency {
             Residency::Wrapped => WRAPPED,
+            Residency::TokenResident => TOKEN_RESIDENT,
         };
         let labels = serde_json::to_string(&self.labels).expect("a map of text is JSON");
         let values = [
@@ -91,6 +95,8 @@ impl Row for Version {
     }
 
     fn columns(&self) -> Vec<Column> {
+        let object = self.blob.as_ref().and_then(|blob| blob.token_object());
+        let wrapped = self.blob.as_ref().filter(|_| object.is_none());
         let values = [
             Value::Bytes(self.key.as_bytes().to_vec()),
             Value::Integer(self.number.number().into()),
@@ -99,15 +105,14 @@ impl Row for Version {
             time(self.state_changed),
             text(self.state_reason.as_str()),
             or_null(self.destroy_at.map(time), Kind::Integer),
-            or_null(
-                self.blob.as_ref().map(|blob| Value::Bytes(blob.bytes().to_vec())),
-                Kind::Bytes,
-            ),
+            or_null(wrapped.map(|blob| Value::Bytes(blob.bytes().to_vec())), Kind::Bytes),
             Value::Integer(attribute_bits(&self.at_birth)),
             time(Timestamp::from_unix_ms(self.at_birth.observed)),
             time(self.created),
             Value::Integer(self.suite.number().into()),
             or_null(self.iv_source.map(|source| text(source.as_str())), Kind::Text),
+            or_null(object.map(|object| Value::Bytes(object.cka_id().to_vec())), Kind::Bytes),
+            or_null(object.map(|object| Value::Bytes(object.kcv.to_vec())), Kind::Bytes),
         ];
         columns(KEY_VERSIONS, values)
     }
@@ -126,7 +131,11 @@ pub fn key(row: &StoredRow, team: &Arc<Team>, versions: Vec<Arc<Version>>) -> Re
         return Err(StoreError::tampered("keys", "a key names another team than its row"));
     }
     let purpose = values.parsed(|purpose| (purpose == ENCRYPT_DECRYPT).then_some(Purpose::EncryptDecrypt))?;
-    let residency = values.parsed(|residency| (residency == WRAPPED).then_some(Residency::Wrapped))?;
+    let residency = values.parsed(|residency| match residency {
+        WRAPPED => Some(Residency::Wrapped),
+        TOKEN_RESIDENT => Some(Residency::TokenResident),
+        _ => None,
+    })?;
     let owner = values.text()?.to_owned();
     let labels: BTreeMap<String, String> = values.parsed(|labels| serde_json::from_str(labels).ok())?;
     let primary = number(values.integer()?)?;
@@ -150,7 +159,7 @@ pub fn key(row: &StoredRow, team: &Arc<Team>, versions: Vec<Arc<Version>>) -> Re
 
 pub fn version(row: &StoredRow) -> Result<Version, StoreError> {
     let mut values = Values::of(row);
-    Ok(Version {
+    let mut version = Version {
         key: KeyId::from_bytes(values.array()?),
         number: number(values.integer()?)?,
         state: values.parsed(KeyState::parse)?,
@@ -178,7 +187,20 @@ pub fn version(row: &StoredRow) -> Result<Version, StoreError> {
             None => None,
         },
         row_version: row.row_version,
-    })
+    };
+    if let Some(cka_id) = values.bytes()? {
+        let object = TokenObject {
+            key: version.key,
+            number: version.number,
+            suite: version.suite,
+            kcv: values.array()?,
+        };
+        if version.blob.is_some() || cka_id != object.cka_id() {
+            return Err(values.unreadable());
+        }
+        version.blob = Some(Arc::new(object.to_blob()));
+    }
+    Ok(version)
 }
 
 pub(super) fn number(number: u64) -> Result<KeyVersion, StoreError> {

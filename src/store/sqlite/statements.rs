@@ -11,8 +11,8 @@ pub const fn insert(table: Table) -> &'static str {
             "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING"
         }
         Table::KeyVersions => {
-            "INSERT INTO key_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
-             ON CONFLICT DO NOTHING"
+            "INSERT INTO key_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+             ?17, ?18) ON CONFLICT DO NOTHING"
         }
         Table::LogEpochs => "INSERT INTO log_epochs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
         Table::Tombstones => "INSERT INTO tombstones VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
@@ -39,8 +39,8 @@ pub const fn update(table: Table) -> &'static str {
         Table::KeyVersions => {
             "UPDATE key_versions SET state = ?3, state_before = ?4, state_changed = ?5, state_reason = ?6, \
              destroy_at = ?7, blob = ?8, at_birth = ?9, at_birth_observed = ?10, created = ?11, suite = ?12, \
-             iv_source = ?13, row_version = ?14, change_seq = ?15, row_mac = ?16 \
-             WHERE key_id = ?1 AND number = ?2 AND row_version = ?17"
+             iv_source = ?13, cka_id = ?14, kcv = ?15, row_version = ?16, change_seq = ?17, row_mac = ?18 \
+             WHERE key_id = ?1 AND number = ?2 AND row_version = ?19"
         }
         Table::LogEpochs => {
             "UPDATE log_epochs SET reason = ?3, opened = ?4, last_size = ?5, last_root = ?6, row_version = ?7, \
@@ -95,8 +95,12 @@ pub const NAME_OF_KEY: &str = "SELECT name FROM keys WHERE id = ?1";
 pub const ENVIRONMENT_NAMES: &str = "SELECT name FROM environments WHERE name > ?1 ORDER BY name LIMIT ?2";
 pub const TEAM_NAMES: &str = "SELECT name FROM teams WHERE environment = ?3 AND name > ?1 ORDER BY name LIMIT ?2";
 pub const KEY_NAMES: &str = "SELECT name FROM keys WHERE team = ?3 AND name > ?1 ORDER BY name LIMIT ?2";
-pub const DUE_FOR_DESTRUCTION: &str = "SELECT DISTINCT keys.name FROM key_versions JOIN keys ON keys.id = key_versions.key_id \
-    WHERE key_versions.destroy_at <= ?1 AND key_versions.state = 'PENDING_DESTRUCTION' ORDER BY keys.name LIMIT ?2";
+/// Versions whose waiting period has ended, and destroyed ones whose object is still in its token.
+pub const DUE_FOR_DESTRUCTION: &str = "SELECT keys.name FROM key_versions JOIN keys ON keys.id = key_versions.key_id \
+    WHERE key_versions.destroy_at <= ?1 AND key_versions.state = 'PENDING_DESTRUCTION' \
+    UNION SELECT keys.name FROM key_versions JOIN keys ON keys.id = key_versions.key_id \
+    WHERE key_versions.state IN ('DESTROYED', 'DESTROYED_COMPROMISED') AND key_versions.cka_id IS NOT NULL \
+    ORDER BY 1 LIMIT ?2";
 pub const COUNTS: &str = "SELECT (SELECT count(*) FROM environments), (SELECT count(*) FROM keys)";
 
 pub const CHAIN: &str = "SELECT * FROM changes ORDER BY seq";

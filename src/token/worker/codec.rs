@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::frame::{self, Frame, Malformed, put};
 use crate::{
-    model::{Blob, IvSource, TokenAttributes},
+    model::{Blob, IvSource, Residency, TokenAttributes},
     token::{
         Answer, Call, EnvelopeInput, OpenInput, SealInput, TokenError,
         host::{MadeKey, Place, SubkeyLabel},
@@ -28,7 +28,8 @@ mod kind {
     pub const PROBE: u8 = 0x08;
     pub const SEAL: u8 = 0x09;
     pub const OPEN: u8 = 0x0a;
-    pub const CHECK: u8 = 0x0b;
+    pub const REMOVE: u8 = 0x0b;
+    pub const CHECK: u8 = 0x0c;
 
     pub const KEYS: u8 = 0x81;
     pub const MADE: u8 = 0x82;
@@ -38,6 +39,7 @@ mod kind {
     pub const DONE: u8 = 0x86;
     pub const SEALED: u8 = 0x87;
     pub const OPENED: u8 = 0x88;
+    pub const OCCUPIED: u8 = 0x89;
 
     pub const OVERLOADED: u8 = 0xc1;
     pub const EXPIRED: u8 = 0xc2;
@@ -87,10 +89,15 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
         Call::MakeEnvelopeKey {
             place,
             suite,
+            residency,
             created_ms,
         } => put(out, id, kind::MAKE, |out| {
             put_place(out, *place);
             out.extend_from_slice(&suite.number().to_be_bytes());
+            out.push(match residency {
+                Residency::Wrapped => 0,
+                Residency::TokenResident => 1,
+            });
             out.extend_from_slice(&created_ms.to_be_bytes());
         }),
         Call::Attributes { blob, place } => put(out, id, kind::ATTRIBUTES, |out| {
@@ -106,6 +113,7 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
             out.extend_from_slice(&(*length as u64).to_be_bytes());
         }),
         Call::Subkey(label) => put(out, id, kind::SUBKEY, |out| put_label(out, label)),
+        Call::Remove { blob } => put(out, id, kind::REMOVE, |out| put_bytes(out, blob.bytes())),
         Call::Evict { blob } => put(out, id, kind::EVICT, |out| out.extend_from_slice(blob)),
         Call::Probe => put(out, id, kind::PROBE, |_| {}),
     }
@@ -147,6 +155,11 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
         kind::MAKE => Call::MakeEnvelopeKey {
             place: body.place()?,
             suite: Suite::from_number(u16::from_be_bytes(body.array()?)).ok_or(Malformed)?,
+            residency: match body.array()? {
+                [0] => Residency::Wrapped,
+                [1] => Residency::TokenResident,
+                _ => return Err(Malformed),
+            },
             created_ms: body.u64()?,
         },
         kind::ATTRIBUTES => Call::Attributes {
@@ -162,6 +175,9 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
             length: usize::try_from(body.u64()?).map_err(|_| Malformed)?,
         },
         kind::SUBKEY => Call::Subkey(body.label()?),
+        kind::REMOVE => Call::Remove {
+            blob: Arc::new(Blob::new(body.bytes()?.to_vec())),
+        },
         kind::EVICT => Call::Evict { blob: body.array()? },
         kind::PROBE => Call::Probe,
         _ => return Err(Malformed),
@@ -219,6 +235,7 @@ pub fn outcome(frame: Frame<'_>) -> Result<(Outcome, Duration), Malformed> {
             padded[..32].copy_from_slice(subkey);
             Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&padded)))
         }
+        kind::OCCUPIED => Ok(Answer::Occupied),
         kind::DONE => Ok(Answer::Done),
         kind::OVERLOADED => Err(TokenError::Overloaded {
             retry_after: Duration::from_millis(body.u64()?),
@@ -274,6 +291,7 @@ fn put_answer(out: &mut Vec<u8>, id: u64, answer: &Answer) {
         Answer::Subkey(subkey) => put(out, id, kind::SUBKEY_BYTES, |out| {
             out.extend_from_slice(subkey.as_bytes());
         }),
+        Answer::Occupied => put(out, id, kind::OCCUPIED, |_| {}),
         Answer::Done => put(out, id, kind::DONE, |_| {}),
     }
 }
@@ -486,6 +504,7 @@ mod tests {
             Call::MakeEnvelopeKey {
                 place: place(),
                 suite: Suite::TokenGcm,
+                residency: Residency::TokenResident,
                 created_ms: 1_700_000_000_000,
             },
             Call::Attributes {
@@ -502,6 +521,7 @@ mod tests {
             Call::Subkey(SubkeyLabel::Redact {
                 log_origin: "a/audit/b/1".into(),
             }),
+            Call::Remove { blob: blob() },
             Call::Evict { blob: [5; 32] },
             Call::Probe,
         ]
@@ -537,6 +557,7 @@ mod tests {
             Ok(Answer::Attributes(attributes)),
             Ok(Answer::Random(Zeroizing::new(vec![6; 48]))),
             Ok(Answer::Subkey(SubkeyBytes::from_hmac_output(&[7; 64]))),
+            Ok(Answer::Occupied),
             Ok(Answer::Done),
             Err(TokenError::Overloaded {
                 retry_after: Duration::from_millis(250),
