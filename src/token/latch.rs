@@ -107,9 +107,10 @@ impl Latch {
         }
     }
 
-    /// The file that becomes the latch.
+    /// The file that becomes the latch. Of this process and thread alone: workers and service write at the same time.
     fn part(&self) -> PathBuf {
-        self.path.with_extension("latch.part")
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        self.path.with_extension(format!("{process}-{thread:?}.part"))
     }
 
     /// Whether it was not there.

@@ -199,7 +199,10 @@ impl SessionThread {
         self.watched(login).map(drop).map_err(|error| match error {
             OpenError::Call(error) => self.not_cured(&error),
             // On disk, if it was refused, since before `open::log_in` returned.
-            error if error.is_about_the_pin() => shared.latch(Class::Pin, &error.to_string()),
+            error if error.is_about_the_pin() => {
+                Meters::failed(Class::Pin);
+                shared.latch(Class::Pin, &error.to_string())
+            }
             error => shared.fail(Class::Token, &error.to_string()),
         })
     }

@@ -154,6 +154,14 @@ pub enum TestHost {
 }
 
 impl TestHost {
+    /// The process whose module gets the next call.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Thread(_) => std::process::id(),
+            Self::Process(workers) => workers.host.workers().0.expect("a worker serves"),
+        }
+    }
+
     fn host(&self) -> &dyn Host {
         match self {
             Self::Thread(host) => host,

@@ -9,6 +9,7 @@ mod group;
 mod probes;
 mod recovery;
 mod resident;
+mod return_codes;
 mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;

@@ -35,6 +35,9 @@ contract! { steered through faultmod:
     a_key_whose_check_value_failed_is_destroyed => failed_check_value;
     a_wrapped_key_that_fails_to_unwrap_once_is_tried_again => unwrap_fails_once;
     a_wrapped_key_that_fails_to_unwrap_twice_latches_the_token => unwrap_fails_twice;
+    an_ambiguous_failure_is_the_tokens_if_canary_is_wrong_or_fails => ambiguous;
+    refusals_never_add_up_to_a_broken_token => refusals;
+    cured_failures_in_a_row_are_a_broken_token => cured_failures;
     a_module_that_overstates_a_length_is_a_broken_token => overstated_length;
     keys_made_after_a_lost_login_are_the_same_keys => lost_login;
 }
@@ -312,6 +315,63 @@ fn overstated_length(test: &TestModule) {
         }
         assert!(struck >= 3, "{function} was struck {struck} times");
     }
+}
+
+fn ambiguous(test: &TestModule) {
+    let broken = returned(ReturnCode::DEVICE_ERROR, When::Before);
+    let flipped = Fault::CorruptOutput { bit: Some(3) };
+    let mut served = Served::new(test);
+    for (canary, class, on_disk) in [(broken, "(E6)", None), (flipped, "(E13)", Some("E13"))] {
+        served.evict();
+        served.set([
+            Rule::on(Function::C_UnwrapKey, returned(VENDORS_OWN, When::Before)),
+            // The first answer is the tag, the second that of CANARY.
+            Rule::on(Function::C_Sign, canary).nth(2),
+        ]);
+        let error = served.keys().err().expect("the token is at fault");
+        assert!(error.to_string().contains(class), "{error}");
+        assert_eq!(served.latch(test).as_deref(), on_disk);
+        served.host.stop();
+        if on_disk.is_none() {
+            served.controller.clear().unwrap();
+            served.host = start(test, served.config.clone()).unwrap();
+        }
+    }
+}
+
+fn refusals(test: &TestModule) {
+    let served = Served::new(test);
+    served.set([Rule::on(
+        Function::C_Sign,
+        returned(ReturnCode::DATA_LEN_RANGE, When::Before),
+    )]);
+    for _ in 0..20 {
+        assert!(matches!(served.keys(), Err(TokenError::Refused(_))));
+    }
+    served.set([Rule::on(
+        Function::C_GenerateRandom,
+        returned(VENDORS_OWN, When::Before),
+    )]);
+    for _ in 0..20 {
+        let random = ask(&served.host, Call::Random { length: 32 });
+        assert!(matches!(random, Err(TokenError::Refused(_))));
+    }
+    served.assert_serves();
+    served.host.stop();
+}
+
+fn cured_failures(test: &TestModule) {
+    let served = Served::new(test);
+    let closed = returned(ReturnCode::SESSION_CLOSED, When::Before);
+    for _ in 0..4 {
+        served.controller.set(once(Function::C_Sign, closed)).unwrap();
+        assert_same(&served.before, &served.keys().unwrap(), place(1));
+    }
+    served.controller.set(once(Function::C_Sign, closed)).unwrap();
+    let error = served.keys().err().expect("it is the fifth within 10 s");
+    assert!(error.to_string().contains("again and again"), "{error}");
+    assert_eq!(served.latch(test), None, "a restart may cure it");
+    served.host.stop();
 }
 
 const VENDORS_OWN: ReturnCode = ReturnCode(0x8000_0042);
