@@ -1,7 +1,11 @@
 //! Tries, on throwaway keys, what a token must refuse. A token that gives in has a hole, and each hole its consequence.
+//!
+//! A call that fails because the token does was not refused: then nothing is known.
+
+use std::cell::Cell;
 
 use keyreeve_pkcs11::{
-    Attribute, CallError, KeyType, Mechanism, ObjectHandle, Session, Template,
+    Attribute, CallError, Class, KeyType, Mechanism, ObjectHandle, Session, Template, Vendor,
     presets::{self, Life},
 };
 use serde::Serialize;
@@ -32,6 +36,8 @@ struct Subjects<'a> {
     session: &'a Session,
     kek: ObjectHandle,
     wrapped: Vec<u8>,
+    /// The first failure that was no refusal.
+    broken: Cell<Option<CallError>>,
 }
 
 /// Runs every probe. Errors: the throwaway keys cannot be made, so nothing is known of the token.
@@ -50,6 +56,7 @@ pub fn run_on(session: &Session, kek: &Template) -> Result<Vec<Probe>, CallError
             session,
             kek,
             wrapped: wrapped?,
+            broken: Cell::new(None),
         };
         let mut probes = subjects.kek_decrypts();
         probes.extend(subjects.unwraps_weaker());
@@ -57,7 +64,7 @@ pub fn run_on(session: &Session, kek: &Template) -> Result<Vec<Probe>, CallError
         probes.push(subjects.makes_trusted());
         // Last: where a change passes, the KEK is another one afterwards.
         probes.extend(subjects.kek_changes());
-        Ok(probes)
+        subjects.broken.get().map_or(Ok(probes), Err)
     })();
     session.destroy(kek)?;
     probes
@@ -73,10 +80,7 @@ impl Subjects<'_> {
             .into_iter()
             .map(|mechanism| Probe {
                 name: format!("the KEK does not decrypt with {mechanism}"),
-                holds: self
-                    .session
-                    .decrypt(mechanism, self.kek, self.decryptable(mechanism))
-                    .is_err(),
+                holds: self.refused(&self.session.decrypt(mechanism, self.kek, self.decryptable(mechanism))),
                 consequence: DECRYPTS,
                 required: true,
             })
@@ -119,9 +123,9 @@ impl Subjects<'_> {
         changes
             .into_iter()
             .flat_map(|(name, change, consequence)| {
-                let changed = self.session.set_attributes(self.kek, &change()).is_ok();
+                let changed = !self.refused(&self.session.set_attributes(self.kek, &change()));
                 let copy = self.session.copy(self.kek, &change().flag(Attribute::TOKEN, false));
-                let copied = copy.is_ok();
+                let copied = !self.refused(&copy);
                 if let Ok(copy) = copy {
                     let _ = self.session.destroy(copy);
                 }
@@ -169,6 +173,7 @@ impl Subjects<'_> {
                 .session
                 .unwrap(Mechanism::AES_KEY_WRAP, self.kek, &self.wrapped, &template);
             // Some tokens accept the template and force their own value: the key decides.
+            self.refused(&result);
             let gave_in = result.is_ok_and(|key| {
                 let weak = self.session.flag(key, attribute) != Ok(Some(!value));
                 let _ = self.session.destroy(key);
@@ -193,31 +198,29 @@ impl Subjects<'_> {
             &self.wrapped,
             &presets::version_key_in_use(),
         )?;
-        let changed = session.set_attributes(key, &on(Attribute::EXTRACTABLE)).is_ok();
+        let changed = !self.refused(&session.set_attributes(key, &on(Attribute::EXTRACTABLE)));
         let copied = session.copy(key, &on(Attribute::EXTRACTABLE));
         if let Ok(copy) = copied {
             let _ = session.destroy(copy);
         }
+        let value = session.bytes(key, Attribute::VALUE);
+        self.refused(&value);
         let probes = [
-            (
-                "an unwrapped key cannot be read",
-                !matches!(session.bytes(key, Attribute::VALUE), Ok(Some(_))),
-                true,
-            ),
+            ("an unwrapped key cannot be read", !matches!(value, Ok(Some(_))), true),
             (
                 "a key with EXTRACTABLE=0 cannot be wrapped",
-                session.wrap(Mechanism::AES_KEY_WRAP, self.kek, key).is_err(),
+                self.refused(&session.wrap(Mechanism::AES_KEY_WRAP, self.kek, key)),
                 true,
             ),
             ("an unwrapped key cannot be made extractable", !changed, true),
             (
                 "an unwrapped key cannot be copied as extractable",
-                copied.is_err(),
+                self.refused(&copied),
                 true,
             ),
             (
                 "an unwrapped key works with its own mechanism only",
-                session.hmac_sha256(key, b"probe").is_err(),
+                self.refused(&session.hmac_sha256(key, b"probe")),
                 false,
             ),
         ];
@@ -248,10 +251,22 @@ impl Subjects<'_> {
         }
         Probe {
             name: "a user session cannot make TRUSTED keys".into(),
-            holds: made.is_err(),
+            holds: self.refused(&made),
             consequence: "WRAP_WITH_TRUSTED proves nothing on this token; Keyreeve does not rely on it",
             required: false,
         }
+    }
+
+    fn refused<T>(&self, result: &Result<T, CallError>) -> bool {
+        if let Err(error) = result
+            && !matches!(
+                error.class(Vendor::Other),
+                Class::Policy | Class::Caller | Class::Ambiguous
+            )
+        {
+            self.broken.set(self.broken.get().or(Some(*error)));
+        }
+        result.is_err()
     }
 
     fn decryptable(&self, mechanism: Mechanism) -> &[u8] {

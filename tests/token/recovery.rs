@@ -30,6 +30,7 @@ contract! { steered through faultmod:
     a_hang_in_the_recovery_is_seen_and_does_not_hold_up_the_stop => hung_recovery;
     a_start_without_room_for_its_sessions_closes_the_module => no_room_at_the_start;
     a_device_error_in_a_known_answer_test_stops_the_start => failing_known_answer;
+    a_device_error_is_no_refusal_to_a_probe => failing_probe;
     a_wrong_known_answer_latches_the_token => wrong_known_answer;
     a_wrong_tag_of_a_key_just_made_is_a_wrong_answer_of_the_token => wrong_tag;
     a_key_whose_check_value_failed_is_destroyed => failed_check_value;
@@ -240,6 +241,17 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < until, "it does not come");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The first copy that a start asks for must be refused, and a failure is no refusal.
+fn failing_probe(test: &TestModule) {
+    let controller = controller(test);
+    let config = initialised(test);
+    let broken = once(Function::C_CopyObject, returned(ReturnCode::DEVICE_ERROR, When::Before));
+    controller.set(broken).unwrap();
+    let error = start(test, config.clone()).err().expect("the probe did not run");
+    assert!(error.to_string().contains("DEVICE_ERROR"), "{error}");
+    start(test, config).unwrap().stop();
 }
 
 /// The first object that a start makes is that of the KEK's check; those of the known-answer tests follow.
