@@ -10,7 +10,7 @@ use keyreeve_envelope::{
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::{KeyUses, Lane, TokenError};
+use super::{BreakerState, KeyUses, Lane, TokenError};
 use crate::model::{Blob, IvSource, Residency, TokenAttributes};
 
 /// What a message key is derived from (suite 0002): the 32-byte header, the salt, SHA-256 of the canonical encryption context.
@@ -140,6 +140,7 @@ pub struct HostStatus {
     pub software_token: bool,
     /// Why it does not serve, and the next step; `None` while it serves.
     pub fault: Option<Arc<str>>,
+    pub breaker: BreakerState,
     pub worker_epoch: u64,
     pub session_threads: usize,
     pub cached_handles: u64,
@@ -153,10 +154,16 @@ impl HostStatus {
             model: String::new(),
             software_token: false,
             fault: Some(why),
+            breaker: BreakerState::Open,
             worker_epoch: 0,
             session_threads: 0,
             cached_handles: 0,
         }
+    }
+
+    /// Calls are answered. Those that come while no worker is ready wait, as long as their deadline lets them.
+    pub fn is_serving(&self) -> bool {
+        self.fault.is_none() && self.breaker == BreakerState::Closed
     }
 }
 

@@ -69,6 +69,7 @@ mod watchdog;
 mod work;
 pub mod worker;
 
+pub use breaker::BreakerState;
 pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
 pub use custodian_key::{CustodianKey, CustodianKeyError};
 pub use custodians::Signatures;

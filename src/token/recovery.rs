@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use keyreeve_pkcs11::{Access, CallError, Class, Function, Session};
@@ -252,7 +252,7 @@ impl SessionThread {
 
     /// So many failures in so short a time are a broken token, although each could be cured.
     fn count(&self, error: &CallError) -> Result<(), TokenError> {
-        if lock(&self.shared.failures).is_full_with(Instant::now()) {
+        if self.shared.opens_with_another_failure() {
             let why = format!("it fails again and again, at last with {error}");
             return Err(self.shared.fail(Class::Token, &why));
         }

@@ -26,7 +26,7 @@ use keyreeve_envelope::{
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Call, EnvelopeInput, Host, Job, OpenInput, SealInput, TokenError,
+    Answer, BreakerState, Call, EnvelopeInput, Host, Job, OpenInput, SealInput, TokenError,
     host::{HostStatus, MadeKey, Place, SubkeyLabel},
 };
 use crate::model::{Blob, IvSource, KeyId, KeyVersion, Residency, TokenAttributes, TokenObject, cka_id};
@@ -314,6 +314,7 @@ impl Host for SoftwareHost {
             model: "test double".to_owned(),
             software_token: true,
             fault: self.latched.lock().unwrap().clone(),
+            breaker: BreakerState::Closed,
             worker_epoch: 1,
             session_threads: 1,
             cached_handles: 0,

@@ -24,13 +24,14 @@ use crate::{
 
 use super::{
     KeyUses, TokenError,
-    breaker::Window,
+    breaker::{Breaker, BreakerState},
     config::{PinSource, TokenConfig},
     handles::Handles,
     host::{Host, HostStatus, Job},
     iv, known_answer,
     latch::Latch,
     manifest::Manifest,
+    meters::Meters,
     open::{self, OpenError, OpenToken},
     pin,
     probe::{self, Probe},
@@ -43,9 +44,6 @@ use super::{
     work::{self, Work},
 };
 
-/// So many failures that were cured, in such a time, are a broken token after all.
-const MAX_FAILURES: usize = 5;
-const FAILURES_WITHIN: Duration = Duration::from_secs(10);
 /// Call deadlines that closing the keeper, with all its keys, and the module may take.
 const CLOSING_MAY_TAKE: u32 = 4;
 
@@ -79,8 +77,7 @@ pub(super) struct Shared {
     pub iv_source: Option<IvSource>,
     /// Names this run of the module in records: Unix seconds at its start.
     pub epoch: u64,
-    /// Those that were cured. One event counts once, however many threads it met.
-    pub failures: Mutex<Window>,
+    breaker: Mutex<Breaker>,
     era: AtomicU64,
     pub latch: Latch,
     pub buried: Buried,
@@ -157,7 +154,7 @@ impl ThreadHost {
             roots: RwLock::new(Arc::new(roots)),
             iv_source,
             epoch: u64::try_from(SystemClock.now().unix_ms() / 1000).unwrap_or(0),
-            failures: Mutex::new(Window::new(MAX_FAILURES, FAILURES_WITHIN)),
+            breaker: Mutex::new(Breaker::closed(Instant::now())),
             era: AtomicU64::new(1),
             latch: token.latch,
             buried,
@@ -232,6 +229,7 @@ impl Host for ThreadHost {
             model: shared.info.model.clone(),
             software_token: report::is_software_token(&shared.info),
             fault: shared.fault_text(),
+            breaker: lock(&shared.breaker).state(),
             worker_epoch: shared.epoch,
             session_threads: shared.config.threads(),
             cached_handles: shared.handles.len() as u64,
@@ -304,6 +302,13 @@ impl Shared {
         self.fault_class.get().copied()
     }
 
+    /// Counts a failure that was cured, once for all threads that it met. `true` if that is one too many.
+    pub fn opens_with_another_failure(&self) -> bool {
+        let mut breaker = lock(&self.breaker);
+        breaker.failed(Class::Session, Instant::now(), 0.0);
+        breaker.state() != BreakerState::Closed
+    }
+
     /// Latches the token if a call into the module is longer under way than it may be (E11).
     pub fn fail_if_hung(&self) -> bool {
         let hung = self.is_hung();
@@ -340,6 +345,8 @@ impl Shared {
         });
         if first {
             tracing::error!(serial = %self.serial, class = class.name(), "{why}: the token is latched");
+            lock(&self.breaker).latch();
+            Meters::breaker(BreakerState::Latched);
         }
         match class {
             Class::WrongAnswer => TokenError::WrongAnswer(text),

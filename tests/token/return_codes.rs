@@ -273,6 +273,8 @@ fn call_with(function: Function, blob: &Arc<Blob>) -> Call {
     match function {
         Function::C_GenerateKey | Function::C_WrapKey | Function::C_DestroyObject => Call::MakeEnvelopeKey {
             place: place(2),
+            suite: keyreeve_envelope::Suite::PrfCommit,
+            residency: keyreeve::model::Residency::Wrapped,
             created_ms: 1,
         },
         Function::C_GenerateRandom => Call::Random { length: 32 },

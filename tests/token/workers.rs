@@ -10,7 +10,7 @@ use std::{
 
 use keyreeve::{
     model::Blob,
-    token::{Call, Host, Lane, Latch, OpenError, Program, TokenError, worker::Trial},
+    token::{BreakerState, Call, Host, Lane, Latch, OpenError, Program, TokenError, worker::Trial},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Fault, Function, ReturnCode, Rule, Schedule, When};
@@ -40,6 +40,7 @@ contract! { steered through faultmod:
     a_call_that_two_workers_died_of_is_not_tried_again => poison;
     a_lost_token_in_one_worker_is_no_error_for_the_caller => lost_token;
     a_wrong_answer_ends_the_service_of_the_token => wrong_answer;
+    a_breaker_is_open_while_no_worker_starts_and_closes_after_probes => breaker;
 }
 
 fn started(test: &TestModule) -> (Workers, Arc<Blob>, MessageKeys) {
@@ -298,6 +299,37 @@ fn wrong_answer(test: &TestModule) {
         keys(&served.host, &blob, place(1)).is_err(),
         "the worker that is ready serves no more, either"
     );
+    served.host.stop();
+}
+
+fn breaker(test: &TestModule) {
+    let controller = controller(test);
+    let (served, blob, before) = started(test);
+    assert_eq!(served.host.status().breaker, BreakerState::Closed);
+    let (active, ready) = standby(&served);
+    // Of those that start from now on; no rule holds for those that are ready.
+    let failing = Rule::on(Function::C_Login, returned(ReturnCode::FUNCTION_FAILED, When::Before));
+    controller.set(Schedule::new(1).rule(failing)).unwrap();
+    kill(active);
+    wait_for(|| (served.host.workers().0 == Some(ready)).then_some(()));
+    assert_eq!(
+        served.host.status().breaker,
+        BreakerState::Closed,
+        "the other one took over"
+    );
+    kill(ready);
+    // Each start that fails opens it again; its reason is told at once.
+    wait_for(|| {
+        let status = served.host.status();
+        (status.breaker == BreakerState::Open && status.fault.is_some()).then_some(())
+    });
+    assert!(!served.host.status().is_serving());
+    let error = keys(&served.host, &blob, place(1)).err().expect("nobody serves");
+    assert!(error.to_string().contains("FUNCTION_FAILED"), "{error}");
+
+    controller.clear().unwrap();
+    wait_for(|| served.host.status().is_serving().then_some(()));
+    assert_same(&before, &keys(&served.host, &blob, place(1)).unwrap(), place(1));
     served.host.stop();
 }
 

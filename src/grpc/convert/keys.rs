@@ -123,10 +123,11 @@ pub(super) fn me(me: Me) -> proto::WhoAmIResponse {
 pub(super) fn status(status: Status, about: &About) -> proto::GetStatusResponse {
     let tokens = status.tokens.into_iter().map(|(group, host)| proto::TokenStatus {
         group: group.to_string(),
+        serving: host.is_serving(),
         serial: host.serial.to_string(),
         model: host.model,
         software_token: host.software_token,
-        serving: host.fault.is_none(),
+        breaker: host.breaker.name().to_owned(),
         detail: host.fault.map(|fault| fault.to_string()).unwrap_or_default(),
         session_threads: u32::try_from(host.session_threads).unwrap_or(u32::MAX),
         cached_handles: host.cached_handles,

@@ -26,8 +26,9 @@ use super::{
 };
 use crate::token::{
     KeyUses, Latch, OpenError, TokenConfig, TokenError,
+    breaker::{Breaker, BreakerState},
     host::{Host, HostStatus, Job},
-    meters::WorkerMeters,
+    meters::{Meters, WorkerMeters},
     queue::Queue,
     thread_host::lock,
     work,
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     active: RwLock<Option<Arc<Link>>>,
     /// Ready to take over.
     pub standby: Mutex<Option<Arc<Link>>>,
+    breaker: Mutex<Breaker>,
     about: Ready,
     latch: Latch,
     fault: watch::Sender<Option<Arc<str>>>,
@@ -88,6 +90,7 @@ impl ProcessHost {
             queue,
             active: RwLock::new(None),
             standby: Mutex::new(None),
+            breaker: Mutex::new(Breaker::closed(Instant::now())),
             latch: Latch::of(data_directory, &started.link.ready.serial),
             about: started.link.ready.clone(),
             fault: watch::Sender::new(None),
@@ -136,6 +139,7 @@ impl Host for ProcessHost {
             model: shared.about.model.clone(),
             software_token: shared.about.software_token,
             fault: shared.fault_text().or_else(|| shared.no_worker()),
+            breaker: lock(&shared.breaker).state(),
             worker_epoch: active.as_ref().map_or(0, |link| link.epoch),
             session_threads: shared.about.session_threads,
             cached_handles: active.as_ref().map_or(0, |link| link.handles()),
@@ -185,6 +189,23 @@ impl Shared {
     pub fn set_active(&self, link: Option<Arc<Link>>) {
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = link;
         self.pump();
+    }
+
+    /// Changes the breaker, and returns its state.
+    pub fn breaker(&self, change: impl FnOnce(&mut Breaker)) -> BreakerState {
+        let mut breaker = lock(&self.breaker);
+        let before = breaker.state();
+        change(&mut breaker);
+        let state = breaker.state();
+        if state != before {
+            tracing::warn!(
+                serial = self.about.serial,
+                breaker = state.name(),
+                "the breaker changed"
+            );
+            Meters::breaker(state);
+        }
+        state
     }
 
     /// Gives the active worker what it has room for.
@@ -248,6 +269,7 @@ impl Shared {
             first
         });
         if first {
+            self.breaker(Breaker::latch);
             let class = trouble.class.as_deref().unwrap_or("start");
             tracing::error!(
                 serial = self.about.serial,
