@@ -4,6 +4,7 @@
 //! operations → ports. Stop: not ready, GOAWAY, calls under way, token (threads joined, module finalised), the log's stop record.
 
 mod destroy_due;
+mod meanwhile;
 mod node;
 mod notify;
 mod signals;

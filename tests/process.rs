@@ -310,3 +310,44 @@ async fn a_killed_worker_costs_no_caller_an_error_and_a_killed_server_leaves_no_
     server.kill();
     until("no worker", || !workers.iter().any(|worker| is_running(*worker))).await;
 }
+
+#[tokio::test]
+async fn a_latch_that_an_operator_opened_is_in_the_log_with_his_reason() {
+    let mut server = Setup::default().init();
+    let data = server.data();
+    let known = server.run_ok("doctor", &["-o", "json"]);
+    let known: serde_json::Value = serde_json::from_str(&known).unwrap();
+    let serial = known["token"]["serial"].as_str().unwrap();
+    let latch = keyreeve::token::Latch::of(&data, serial);
+    latch
+        .set(keyreeve_pkcs11::Class::WrongAnswer, "CANARY answers differently", None)
+        .unwrap();
+    server.spawn(&[]);
+    assert!(!server.is_ready().await, "it is latched");
+    let without_reason = server.run("tokens unlatch", &["--yes"]);
+    assert!(support::text(&without_reason).contains("--reason"));
+    assert!(latch.read().is_some());
+
+    server.run_ok(
+        "tokens unlatch",
+        &["--yes", "--reason", "ticket 4711: firmware replaced"],
+    );
+    for _ in 0..2 {
+        server.serve().await;
+        assert!(server.stop().await.success());
+    }
+    let records = server.records();
+    let mut opened = records.iter().filter(|record| record.operation() == "UnlatchToken");
+    let record = opened.next().unwrap();
+    for part in [
+        "class=E13",
+        "reason=ticket 4711: firmware replaced",
+        "latched_for=CANARY answers differently",
+        "by=",
+    ] {
+        assert!(record.object().contains(part), "{}", record.object());
+    }
+    assert!(opened.next().is_none(), "it is recorded once");
+    assert_eq!(records[0].operation(), "StartLog");
+    server.verifies();
+}

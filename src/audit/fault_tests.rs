@@ -58,7 +58,7 @@ async fn open(root: &Path, durability: Durability) -> (Log, WriterHandle) {
         node: "node-1".into(),
         epoch: 1,
         opening: None,
-        ceremony: None,
+        meanwhile: vec![],
         durability,
         segment_bytes: 0,
         queue: 64,

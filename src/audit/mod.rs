@@ -41,4 +41,4 @@ pub use slot::{Commit, CommitError, Entry, Log, Slot};
 pub use start::{Durability, Opening, Options, WriterHandle, origin, start};
 pub use tree::Tree;
 pub use verify::{Fault, Finding, Report, verify};
-pub use writer::{CEREMONY, CUT, EPOCH, REFUSE, START, STOP};
+pub use writer::{CUT, EPOCH, REFUSE, START, STOP};

@@ -22,7 +22,7 @@ use super::{
     recover::{Cut, Found, recover},
     tail::Tail,
     verify::{Report, verify},
-    writer::{CEREMONY, CUT, START, WriteError, Writer},
+    writer::{CUT, START, WriteError, Writer},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -58,8 +58,8 @@ pub struct Options {
     pub epoch: u64,
     /// Opens `epoch` as a new log behind a store that does not fit the old one (a restored backup).
     pub opening: Option<Opening>,
-    /// Transcript of a ceremony that is to be recorded: `name=value` pairs.
-    pub ceremony: Option<String>,
+    /// What happened on this node while the log was closed: operation and object of a record each, after that of the start.
+    pub meanwhile: Vec<(&'static str, String)>,
     pub durability: Durability,
     /// Size of a segment file.
     pub segment_bytes: u64,
@@ -405,6 +405,6 @@ fn first_records(options: &Options, cut: Option<&Cut>) -> Vec<(&'static str, Str
             options.epoch
         ),
     ));
-    records.extend(options.ceremony.clone().map(|transcript| (CEREMONY, transcript)));
+    records.extend(options.meanwhile.iter().cloned());
     records
 }

@@ -31,8 +31,6 @@ use crate::{
 
 /// Operations of the records that the writer makes itself. What they tell is in `object`, as `name=value` pairs.
 pub const START: &str = "StartLog";
-/// A group of tokens was changed by a ceremony: the hash of its transcript.
-pub const CEREMONY: &str = "RecordCeremony";
 pub const STOP: &str = "StopLog";
 pub const CUT: &str = "CutLog";
 pub const EPOCH: &str = "OpenLogEpoch";

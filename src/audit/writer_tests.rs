@@ -56,7 +56,7 @@ impl Node {
             node: "node-1".into(),
             epoch: 1,
             opening: None,
-            ceremony: None,
+            meanwhile: vec![],
             durability: self.durability,
             segment_bytes: 0,
             queue: 64,

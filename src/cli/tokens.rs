@@ -45,7 +45,7 @@ pub enum Tokens {
     Import(ceremony::Import),
     /// Lets a token be tried again that was latched on this host after a refused PIN or a wrong answer
     #[command(
-        after_help = "Example:\n  keyreeve tokens unlatch --yes\n\nFirst find out why: docs/runbooks/token-is-latched.md"
+        after_help = "Example:\n  keyreeve tokens unlatch --reason 'ticket 4711: firmware replaced' --yes\n\nFirst find out why: docs/runbooks/token-is-latched.md"
     )]
     Unlatch {
         #[command(flatten)]
@@ -53,6 +53,9 @@ pub enum Tokens {
         /// Serial number of the token; without it, that of the manifest
         #[arg(long)]
         serial: Option<String>,
+        /// What the cause was; the next start writes it into the audit log
+        #[arg(long)]
+        reason: Option<String>,
         /// Yes, the cause is known and gone
         #[arg(long)]
         yes: bool,
@@ -69,13 +72,18 @@ impl Tokens {
             } => verify::verify(format, environment, connection).await,
             Self::Enrol(command) => command.run(format),
             Self::Import(command) => command.run(format),
-            Self::Unlatch { config, serial, yes } => unlatch(&config, serial, yes),
+            Self::Unlatch {
+                config,
+                serial,
+                reason,
+                yes,
+            } => unlatch(&config, serial, reason.filter(|_| yes)),
         }
     }
 }
 
-/// An operator's act on files of this host, while the server does not run.
-fn unlatch(file: &ConfigFile, serial: Option<String>, yes: bool) -> Outcome {
+/// An operator's act on files of this host, while the server does not run. `reason`: of one who is sure.
+fn unlatch(file: &ConfigFile, serial: Option<String>, reason: Option<String>) -> Outcome {
     let config = file.load()?;
     let serial = match serial {
         Some(serial) => serial,
@@ -100,16 +108,26 @@ fn unlatch(file: &ConfigFile, serial: Option<String>, yes: bool) -> Outcome {
             "token {serial} is not latched: `keyreeve doctor` tells what is wrong"
         )));
     };
-    if !yes {
+    let Some(reason) = reason.filter(|reason| !reason.trim().is_empty()) else {
         return Err(Failure::usage(format!(
-            "token {serial} is latched since {} ({}): {}; add --yes once the cause is known and gone",
+            "token {serial} is latched since {} ({}): {}; once the cause is known and gone, say it with --reason and add --yes",
             latched.since, latched.class, latched.reason
         )));
-    }
+    };
     latch
-        .clear()
+        .unlatch(&operator(), &reason)
         .map_err(|error| Failure::file("remove", latch.path(), &error))?;
     output::write(format!("token {serial} is tried again at the next start\n").as_bytes())
+}
+
+/// The user of this host; under sudo also who called it, as sudo says.
+fn operator() -> String {
+    let user = rustix::process::getuid().as_raw();
+    let plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    match std::env::var("SUDO_USER").ok().filter(plain) {
+        Some(caller) => format!("{user} (sudo: {caller})"),
+        None => user.to_string(),
+    }
 }
 
 async fn status(format: Format, connection: Connection) -> Outcome {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     ServerError,
+    meanwhile::Meanwhile,
     tokens::{Fault, Groups},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     operations::{AuditStatus, Operations, Settings, Uses},
     policy::{Gate, Policies},
     store::{self, Directory, RowKey},
-    token::{Members, Root, Token, Tokens, ceremony::transcript::Mark, host::SubkeyLabel},
+    token::{Members, Root, Token, Tokens, host::SubkeyLabel},
 };
 
 /// Places in the audit writer's queue: calls that may be under way at once, over all callers.
@@ -93,14 +94,19 @@ impl Node {
             log_origin: origin.as_str().into(),
         };
         let redact = RedactKey::new(&root.subkey(redact).await?);
-        let ceremony = Mark::find(&config.store.data_dir).map_err(ServerError::Runtime)?;
-        let mut options = log_options(config, epoch, opening);
-        options.ceremony = ceremony.as_ref().map(Mark::record);
+        let data_directory = &config.store.data_dir;
+        let failed = |source| AuditError::Directory {
+            path: data_directory.clone(),
+            source,
+        };
+        let meanwhile = Meanwhile::find(data_directory).map_err(failed)?;
+        let options = audit::Options {
+            meanwhile: meanwhile.records(),
+            ..log_options(config, epoch, opening)
+        };
         let durability = options.durability;
         let (log, writer) = audit::start(options, committer, redact, clock.clone()).await?;
-        if let Some(mark) = ceremony {
-            mark.recorded().map_err(ServerError::Runtime)?;
-        }
+        meanwhile.recorded().map_err(failed)?;
 
         let gate = Gate::new(log, directory.clone(), policies.clone(), clock.clone());
         let bound = groups.list.iter().map(|group| {
@@ -180,7 +186,7 @@ fn log_options(config: &Config, epoch: u64, opening: Option<Opening>) -> audit::
         node: config.server.node_name(),
         epoch,
         opening,
-        ceremony: None,
+        meanwhile: Vec::new(),
         durability: match config.audit.durability {
             Durability::Fsync => audit::Durability::Fsync,
             Durability::Written => audit::Durability::Written,

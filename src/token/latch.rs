@@ -11,6 +11,7 @@ use std::{
 use keyreeve_pkcs11::Class;
 use serde::{Deserialize, Serialize};
 
+use super::unlatched::{self, Unlatched};
 use crate::clock::{Clock, SystemClock};
 
 /// Why a token is latched.
@@ -99,8 +100,24 @@ impl Latch {
         }
     }
 
-    /// Opens the latch: an operator's act, or a login that worked.
-    pub fn clear(&self) -> io::Result<()> {
+    /// Opens the latch, if there is one, and notes who did it and why: the next start of the service records it.
+    pub fn unlatch(&self, by: &str, reason: &str) -> io::Result<()> {
+        if let (Some(latched), Some(data_directory)) = (self.read(), self.path.parent()) {
+            let unlatched = Unlatched {
+                serial: latched.serial,
+                class: latched.class,
+                since: latched.since,
+                latched_for: latched.reason,
+                by: by.to_owned(),
+                reason: reason.to_owned(),
+                at: SystemClock.now().rfc3339(),
+            };
+            unlatched::note(data_directory, &unlatched)?;
+        }
+        self.clear()
+    }
+
+    fn clear(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -14,7 +14,8 @@
 //! | `version_keys.rs`, `resident.rs`, `handles.rs` | version keys made and unwrapped, or kept in the token; the handle cache |
 //! | `usage.rs` | uses of each key, and their ceilings |
 //! | `token_gcm.rs`, `iv.rs`, `uses.rs` | suite 0001: sealing and opening in the token; who makes the ivs; uses counted before they are made |
-//! | `recovery.rs`, `breaker.rs`, `watchdog.rs`, `latch.rs` | what a failure leads to |
+//! | `recovery.rs`, `breaker.rs`, `watchdog.rs` | what a failure leads to |
+//! | `latch.rs`, `unlatched.rs` | what of it survives a restart, and who ended that |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
 //! | `init.rs`, `root_keys.rs`, `audit_key.rs` | root keys: made, found, held against the manifest |
 //! | `manifest.rs`, `manifest_source.rs`, `custodians.rs`, `custodian_key.rs` | which tokens are a group, and who vouches for that |
@@ -62,6 +63,7 @@ mod throwaway;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
 mod token;
 mod token_gcm;
+pub mod unlatched;
 mod usage;
 mod uses;
 mod version_keys;

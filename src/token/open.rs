@@ -228,7 +228,9 @@ pub(super) fn log_in(
             result?;
             if latched.is_some() {
                 // Of another PIN. A latch that somebody set meanwhile stays.
-                latch.clear().map_err(latch_error)?;
+                latch
+                    .unlatch("keyreeve", "the token took another PIN")
+                    .map_err(latch_error)?;
             }
             Ok(warnings)
         }

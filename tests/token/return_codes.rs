@@ -237,7 +237,7 @@ impl<'a> Trial<'a> {
         let latch = Latch::of(&data(self.test), &self.host.status().serial);
         if latch.read().is_some() {
             assert!(serve(self.test, self.config.clone()).is_err(), "it is latched");
-            latch.clear().unwrap();
+            latch.unlatch("a test", "it goes on").unwrap();
         }
         self.host = serve(self.test, self.config.clone()).unwrap();
         self.cured = 0;
