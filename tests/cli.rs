@@ -1,6 +1,6 @@
 //! Sessions at the command line, as transcripts: `tests/cli/*.md`, in order of name, against one server of `keyreeve dev`.
 //!
-//! A line `$ command` is run by bash, and what follows it, up to the next, is what it must say, both streams together; `…` stands for
+//! A line `$ command`, with those after it that start with `> `, is run by bash, and what follows it, up to the next, is what it must say, both streams together; `…` stands for
 //! anything within a line, `[exit N]` for an exit code other than 0. Files whose name ends in `.stopped.md` run with the server stopped.
 
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
@@ -29,6 +29,14 @@ fn the_sessions_go_as_written() {
         }
         play(&session, place.path());
     }
+}
+
+/// A ceremony needs tokens and hosts of its own, and no server.
+#[test]
+fn a_ceremony_goes_as_its_rehearsal_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    let rehearsal = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks/rehearse-a-ceremony.md");
+    play(&rehearsal, place.path());
 }
 
 #[test]
@@ -105,20 +113,26 @@ fn sessions() -> Vec<PathBuf> {
 /// Runs each command of a transcript in `place` and compares.
 fn play(session: &Path, place: &Path) {
     let text = fs::read_to_string(session).unwrap();
-    let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut steps: Vec<(String, Vec<&str>)> = Vec::new();
     let mut inside = false;
     for line in text.lines() {
         if line.starts_with("```") {
             inside = !inside;
         } else if inside && let Some(command) = line.strip_prefix("$ ") {
-            steps.push((command, Vec::new()));
+            steps.push((command.to_owned(), Vec::new()));
+        } else if inside
+            && let Some(more) = line.strip_prefix("> ")
+            && let Some((command, _)) = steps.last_mut().filter(|(_, expected)| expected.is_empty())
+        {
+            command.push('\n');
+            command.push_str(more);
         } else if inside && let Some((_, expected)) = steps.last_mut() {
             expected.push(line);
         }
     }
     assert!(!steps.is_empty(), "{} has no commands", session.display());
     for (command, expected) in steps {
-        let said = run(command, place);
+        let said = run(&command, place);
         let said: Vec<&str> = said.lines().collect();
         let same = said.len() == expected.len() && said.iter().zip(&expected).all(|(said, line)| matches(line, said));
         assert!(
@@ -134,7 +148,7 @@ fn play(session: &Path, place: &Path) {
 fn run(command: &str, place: &Path) -> String {
     let program = Path::new(PROGRAM).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
-    let script = format!("[ -f dev/env ] && . dev/env; exec 2>&1; {command}");
+    let script = format!("for env in dev/env env; do [ -f $env ] && . ./$env; done; exec 2>&1; {command}");
     let output = Command::new("bash")
         .args(["-c", &script])
         .current_dir(place)

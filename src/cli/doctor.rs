@@ -79,11 +79,16 @@ impl Doctor {
             disk(&config),
         ];
         let mut tokens = Vec::new();
-        for token in config.groups.iter().flat_map(|group| &group.tokens) {
-            checks.push(sandbox(&config, token));
-            if self.no_token {
-                continue;
-            }
+        for group in &config.groups {
+            checks.extend(manifest(&config, group.any()));
+            checks.extend(group.tokens.iter().map(|token| sandbox(&config, token)));
+        }
+        for token in config
+            .groups
+            .iter()
+            .flat_map(|group| &group.tokens)
+            .filter(|_| !self.no_token)
+        {
             let report = token::examine(token, &config.store.data_dir);
             let kind = if report.software_token { " (software token)" } else { "" };
             let found = format!("{} serial {}{kind}", report.model, report.serial);
@@ -152,6 +157,18 @@ fn policies(config: &Config) -> Check {
         return Check::good("policies", found);
     }
     Check::bad("policies", report, "correct them, then `keyreeve policy check`")
+}
+
+/// Of a group with custodians; a pinned one is looked at with its token.
+fn manifest(config: &Config, token: &TokenConfig) -> Option<Check> {
+    token.group_id.as_ref()?;
+    Some(match token::ceremony::check_manifest(token, &config.tombstone_file()) {
+        Ok(manifest) => Check::good(
+            "manifest",
+            format!("seq {}, {} members", manifest.seq, manifest.members.len()),
+        ),
+        Err(error) => Check::bad("manifest", sentence(&error), "docs/runbooks/ceremony.md"),
+    })
 }
 
 fn data(config: &Config) -> Check {

@@ -227,9 +227,11 @@ impl Shown for Done {
     fn table(&self) -> Table {
         let mut table = Table::facts();
         for group in &self.token_groups {
-            table
-                .fact("manifest", group.manifest.display().to_string())
-                .fact("manifest_sha256", &group.manifest_sha256);
+            table.fact("manifest", group.manifest.display().to_string());
+            // Nothing is pinned where custodians vouch for the manifest.
+            if !group.manifest_sha256.is_empty() {
+                table.fact("manifest_sha256", &group.manifest_sha256);
+            }
         }
         table
             .fact("environments", self.environments.join(", "))

@@ -22,7 +22,7 @@ pub(super) struct VersionFacts {
     pub(super) software_token: bool,
 }
 
-/// What is known of the KEK of a single-token group.
+/// What is known of a group's KEK.
 pub(super) struct MasterKeyFacts {
     pub(super) attributes: TokenAttributes,
     pub(super) software_token: bool,
@@ -122,7 +122,16 @@ const MASTER_KEY: &[Claim<MasterKeyFacts>] = &[
     },
     Claim {
         words: "single-token group: what it protects is lost with its token",
-        holds: |_| true,
+        holds: |facts| facts.attributes.local,
+    },
+    // A KEK that was not made here was imported: only a ceremony does that, from a transfer file that the manifest vouches for.
+    Claim {
+        words: "made in a token during a ceremony; left it only wrapped to transport keys that custodians authenticated; this copy is \
+                SENSITIVE and not EXTRACTABLE, as the token reports",
+        holds: |facts| {
+            let now = &facts.attributes;
+            !now.local && now.sensitive && !now.extractable
+        },
     },
     Claim {
         words: "attributes are as reported by the module at the time shown; they can be checked with any PKCS#11 tool",
@@ -268,5 +277,22 @@ mod tests {
         };
         assert!(of_master_key(&facts(true))[0].starts_with("made in the token"));
         assert!(!of_master_key(&facts(false))[0].starts_with("made in the token"));
+    }
+
+    #[test]
+    fn a_master_key_that_was_imported_is_called_a_ceremonys_and_not_a_single_tokens() {
+        let imported = TokenAttributes {
+            local: false,
+            always_sensitive: false,
+            never_extractable: false,
+            extractable: false,
+            ..at_birth()
+        };
+        let says = of_master_key(&MasterKeyFacts {
+            attributes: imported,
+            software_token: false,
+        });
+        assert!(says[0].starts_with("made in a token during a ceremony"), "{says:?}");
+        assert!(!says.iter().any(|words| words.contains("single-token")), "{says:?}");
     }
 }

@@ -3,6 +3,7 @@
 //! One small file beside the tombstone file, outside the data directory: a restored backup does not bring an old one back.
 
 use std::{
+    cmp::Ordering,
     io,
     path::{Path, PathBuf},
 };
@@ -46,6 +47,13 @@ pub fn admit_manifest(config: &TokenConfig, tombstones: &Path) -> Result<(), Ope
     Ok(LastSeen::beside(tombstones, &manifest.group).admit(&manifest)?)
 }
 
+/// The manifest, if a start would admit it; nothing is remembered.
+pub fn check_manifest(config: &TokenConfig, tombstones: &Path) -> Result<Manifest, OpenError> {
+    let manifest = Manifest::load(&config.manifest_source()?)?;
+    LastSeen::beside(tombstones, &manifest.group).check(&manifest)?;
+    Ok(manifest)
+}
+
 impl LastSeen {
     /// Of one group, beside the tombstone file.
     pub fn beside(tombstones: &Path, group: &str) -> Self {
@@ -58,40 +66,32 @@ impl LastSeen {
 
     /// Admits a manifest that is the one seen, or newer, and remembers it.
     pub fn admit(&self, manifest: &Manifest) -> Result<(), LastSeenError> {
-        let path = || self.path.display().to_string();
-        let sha256 = manifest.sha256();
-        if let Some((seen, hash)) = self.read()? {
-            let seq = manifest.seq;
-            if seq < seen {
-                let found = seq;
-                return Err(LastSeenError::Older {
-                    found,
-                    seen,
-                    path: path(),
-                });
-            }
-            if seq == seen {
-                let same = sha256 == hash;
-                return same
-                    .then_some(())
-                    .ok_or_else(|| LastSeenError::Forked { seq, path: path() });
-            }
-            if seq == seen + 1 && manifest.prev != hash {
-                return Err(LastSeenError::NotNext { seq, path: path() });
-            }
+        if !self.check(manifest)? {
+            return Ok(());
         }
-        let line = format!("{} {sha256}\n", manifest.seq);
-        files::replace(&self.path, line.as_bytes()).map_err(|error| LastSeenError::File { path: path(), error })
+        let line = format!("{} {}\n", manifest.seq, manifest.sha256());
+        files::replace(&self.path, line.as_bytes()).map_err(|error| self.failed(error))
+    }
+
+    /// Whether it would be admitted: `true` if it is newer than what was seen.
+    pub fn check(&self, manifest: &Manifest) -> Result<bool, LastSeenError> {
+        let Some((seen, hash)) = self.read()? else {
+            return Ok(true);
+        };
+        let (seq, path) = (manifest.seq, self.path.display().to_string());
+        match seq.cmp(&seen) {
+            Ordering::Less => Err(LastSeenError::Older { found: seq, seen, path }),
+            Ordering::Equal if manifest.sha256() == hash => Ok(false),
+            Ordering::Equal => Err(LastSeenError::Forked { seq, path }),
+            Ordering::Greater if seq == seen + 1 && manifest.prev != hash => Err(LastSeenError::NotNext { seq, path }),
+            Ordering::Greater => Ok(true),
+        }
     }
 
     fn read(&self) -> Result<Option<(u64, String)>, LastSeenError> {
-        let failed = |error| LastSeenError::File {
-            path: self.path.display().to_string(),
-            error,
-        };
         let bytes = match files::read(&self.path, MAX_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(failed)?,
+            bytes => bytes.map_err(|error| self.failed(error))?,
         };
         let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| {
             let (seq, hash) = text.strip_suffix('\n')?.split_once(' ')?;
@@ -101,7 +101,14 @@ impl LastSeen {
         // Unreadable is not "nothing seen".
         parsed
             .map(Some)
-            .ok_or_else(|| failed(io::Error::other("it is not a number and a SHA-256")))
+            .ok_or_else(|| self.failed(io::Error::other("it is not a number and a SHA-256")))
+    }
+
+    fn failed(&self, error: io::Error) -> LastSeenError {
+        LastSeenError::File {
+            path: self.path.display().to_string(),
+            error,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ mod transport_probe;
 pub use at_hand::TokenAtHand;
 pub use draft::{DraftError, NextManifest};
 pub use error::CeremonyError;
-pub use last_seen::{LastSeen, LastSeenError, admit_manifest};
+pub use last_seen::{LastSeen, LastSeenError, admit_manifest, check_manifest};
 pub use signed::{Signed, SignedError, Statement};
 pub use statements::{EnrolRequest, KeyReadBack, Receipt, Role, Transfer, WrappedKeys};
 pub use transport_probe::{probe_pair, probe_transport};
