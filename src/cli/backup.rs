@@ -21,6 +21,7 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::Config,
     store::backup::{LOG, LogEntry, Snapshot, seal, snapshot},
+    token::Signatures,
 };
 
 /// The log is copied again when the copy caught a record half written, or lacks one that the store's copy has.
@@ -63,7 +64,7 @@ impl Backup {
         let report = copy_log(&config.audit_directory(), &self.into.join(LOG), &copied).await?;
         // Not secret, and needed to start with the restored store.
         for (manifest, name) in manifests(&config) {
-            fs::copy(manifest, self.into.join(name)).map_err(|error| Failure::file("copy", manifest, &error))?;
+            copy_manifest(manifest, &self.into.join(name))?;
         }
         let log = LogEntry {
             origin: report.log.unwrap_or_default(),
@@ -136,6 +137,21 @@ fn copy_epoch(from: &Path, into: &Path, epoch: u64) -> Result<PathBuf, Failure> 
     };
     copy().map_err(|error| Failure::file("copy", &from, &error))?;
     Ok(into)
+}
+
+/// Copies a manifest of tokens, and its custodians' signatures where it has them.
+pub fn copy_manifest(from: &Path, to: &Path) -> Outcome {
+    let copy = |from: &Path, to: &Path| {
+        fs::copy(from, to)
+            .map(drop)
+            .map_err(|error| Failure::file("copy", from, &error))
+    };
+    copy(from, to)?;
+    let signatures = Signatures::beside(from);
+    match signatures.exists() {
+        true => copy(&signatures, &Signatures::beside(to)),
+        false => Ok(()),
+    }
 }
 
 impl Shown for Done {

@@ -1,17 +1,12 @@
 //! `restore`: a backup becomes a store that starts, with a new epoch of the log that says why.
 
-use std::{
-    fs::{self, DirBuilder},
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
 
 use super::{
-    backup::manifests,
+    backup::{copy_manifest, manifests},
     config::ConfigFile,
     failure::{Failure, Outcome, causes},
     output::{self, Format, Shown, Table},
@@ -61,8 +56,7 @@ impl Restore {
         }
         let config = self.config.load()?;
         for (manifest, name) in manifests(&config).filter(|(manifest, _)| !manifest.exists()) {
-            let copy = self.from.join(name);
-            fs::copy(&copy, manifest).map_err(|error| Failure::file("copy", &copy, &error))?;
+            copy_manifest(&self.from.join(name), manifest)?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

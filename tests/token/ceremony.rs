@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use keyreeve::token::{
     Checks, Host, Manifest, ManifestError, OaepHash, OpenError, ThreadHost, TokenConfig,
-    ceremony::{CeremonyError, NextManifest, Role, Signed, Transfer, probe_pair, probe_transport},
+    ceremony::{
+        CeremonyError, LastSeenError, NextManifest, Role, Signed, Transfer, admit_manifest, probe_pair, probe_transport,
+    },
 };
 use keyreeve_pkcs11::{
     Attribute, Mechanism, Session, Template,
@@ -12,7 +14,7 @@ use keyreeve_pkcs11::{
 };
 
 use crate::{
-    fixture::{assert_same, keys, make, place},
+    fixture::{assert_same, keys, make, place, workers},
     group::{self, GROUP, Group, to},
     support,
 };
@@ -31,6 +33,7 @@ ceremonies! { false;
         let (a, b) = (group.softhsm("a"), group.softhsm("b"));
         serves_as_one(group, &a, &b);
     };
+    a_worker_process_serves_a_token_of_a_group => in_a_worker;
     a_recovery_token_brings_in_a_third_that_opens_old_blobs => |group| {
         let module = std::path::Path::new(support::SOFTHSM);
         third(group, module);
@@ -42,7 +45,9 @@ ceremonies! { false;
     a_new_epoch_wraps_new_keys_and_the_old_one_opens_old_ones => rotation;
     a_token_without_the_newest_epoch_serves_the_others_and_makes_no_keys => behind;
     every_substitution_is_refused_with_one_error_and_leaves_nothing => substitutions;
+    nothing_is_unwrapped_before_the_file_is_vouched_for => order;
     a_manifest_under_quorum_opens_no_token => under_quorum;
+    an_older_manifest_is_not_admitted_again => going_back;
     making_an_epoch_leaves_no_key_in_the_token => nothing_left;
     a_token_is_enrolled_once => enrolled_once;
     softhsm_holds_what_a_transport_key_must => |group| holds(group, &group.softhsm("a"), OaepHash::Sha1);
@@ -100,6 +105,23 @@ fn serves_as_one(group: &Group, a: &TokenConfig, b: &TokenConfig) {
     let at_a = host(group, a);
     assert_eq!(row(&at_a), of_b, "one SVC, one row key");
     at_a.stop();
+}
+
+fn in_a_worker(group: &Group) {
+    let (a, b) = (group.softhsm("a"), group.softhsm("b"));
+    group.found(&[&a, &b], &[]);
+    group.epoch(&[&a, &b]);
+    let test = support::TestModule {
+        path: a.module.clone(),
+        directory: group.directory.clone(),
+        kind: support::Kind::SoftHsm,
+    };
+    let at_a = workers(&test, a.clone()).unwrap();
+    let blob = Arc::new(make(&at_a.host, place(1)).blob);
+    at_a.host.stop();
+    let at_b = workers(&test, b.clone()).unwrap();
+    keys(&at_b.host, &blob, place(1)).unwrap();
+    at_b.host.stop();
 }
 
 fn third(group: &Group, module: &std::path::Path) {
@@ -375,6 +397,47 @@ fn substitutions(group: &Group) {
     assert_eq!(objects(group, &b).len(), before.len() + 3);
 }
 
+/// An unwrap of what nobody vouched for would be an oracle, whatever it answers.
+fn order(group: &Group) {
+    let (a, b) = (group.softhsm("a"), group.softhsm("b"));
+    let manifest = group.found(&[&a, &b], &[]);
+    let transfers = group.at(&a).make_epoch(&manifest).unwrap();
+    let good = to(&transfers, &serial(group, &b)).clone();
+    let spied = TokenConfig {
+        module: support::SPY.into(),
+        ..b.clone()
+    };
+    let refused = |what: &str, transfer: &Signed<Transfer>| {
+        group.at(&spied).import(&manifest, transfer).unwrap_err();
+        assert_eq!(group.spied("C_UnwrapKey"), 0, "{what}");
+    };
+    let x = group.softhsm("x");
+    group.enrol(&x, Role::Member);
+    refused("a stranger's", &sign(group, &x, &good.said));
+    refused("another's", to(&transfers, &serial(group, &a)));
+    let lie = |change: fn(&mut Transfer)| {
+        let mut said = good.said.clone();
+        change(&mut said);
+        sign(group, &a, &said)
+    };
+    refused("another TRANSPORT", &lie(|said| said.to_spki_sha256 = "00".repeat(32)));
+    refused("another manifest", &lie(|said| said.manifest = "00".repeat(32)));
+    refused("another epoch", &lie(|said| said.epoch = 7));
+    group.at(&b).import(&manifest, &good).unwrap();
+    refused("once more", &good);
+    // The spy does see an unwrap: that of a recovery token, say, or of this one were its keys gone.
+    let (module, session) = group.intruder(&b);
+    for label in [presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL] {
+        for key in session.find(&Template::new().label(label), 2).unwrap() {
+            session.destroy(key).unwrap();
+        }
+    }
+    drop(session);
+    module.finalize().unwrap();
+    group.at(&spied).import(&manifest, &good).unwrap();
+    assert!(group.spied("C_UnwrapKey") >= 6);
+}
+
 fn under_quorum(group: &Group) {
     let (a, b) = (group.softhsm("a"), group.softhsm("b"));
     group.found(&[&a, &b], &[]);
@@ -397,6 +460,24 @@ fn under_quorum(group: &Group) {
     );
     group.put(&manifest, &[1, 2]);
     host(group, &a).stop();
+}
+
+fn going_back(group: &Group) {
+    let (a, b) = (group.softhsm("a"), group.softhsm("b"));
+    let first = group.found(&[&a, &b], &[]);
+    group.epoch(&[&a, &b]);
+    let tombstones = group.directory.join("tombstones");
+    admit_manifest(&a, &tombstones).unwrap();
+    // Signed it is, and by all of them.
+    group.put(&first, &[0, 1, 2]);
+    let error = admit_manifest(&a, &tombstones).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::LastSeen(LastSeenError::Older { found: 1, seen: 2, .. })
+        ),
+        "{error}"
+    );
 }
 
 fn nothing_left(group: &Group) {

@@ -50,6 +50,8 @@ pub fn run(test: &str, with_kryoptic: bool, body: fn(&Group)) {
         .env(CHILD, directory.path())
         .env("SOFTHSM2_CONF", path("softhsm2.conf"))
         .env("KRYOPTIC_CONF", path("kryoptic.toml"))
+        .env("PKCS11SPY", SOFTHSM)
+        .env("PKCS11SPY_OUTPUT", path("spy.log"))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -164,6 +166,13 @@ impl Group {
             ..NextManifest::default()
         });
         transfers
+    }
+
+    /// How often a module that is loaded through the spy was called so.
+    pub fn spied(&self, function: &str) -> usize {
+        let log = std::fs::read(self.directory.join("spy.log")).unwrap_or_default();
+        let called = |line: &&str| line.ends_with(&format!(": {function}"));
+        String::from_utf8_lossy(&log).lines().filter(called).count()
     }
 
     /// A raw session, logged in: what an intruder on the host has.
