@@ -38,6 +38,7 @@ ceremonies! { false;
         let module = std::path::Path::new(support::SOFTHSM);
         third(group, module);
     };
+    a_recovery_token_stands_in_for_the_member_that_made_the_keys => maker_gone;
     nobody_can_take_a_ceremony_groups_kek_out => |group| {
         let (a, b) = (group.softhsm("a"), group.softhsm("b"));
         sealed(group, &a, &b);
@@ -144,10 +145,10 @@ fn third(group: &Group, module: &std::path::Path) {
     });
     let at_r = group.at(&r);
     let mine = |transfers: &[Signed<Transfer>]| to(transfers, at_r.serial()).clone();
-    let error = at_r.pass_on(&manifest, &[mine(&first)], &serial).unwrap_err();
+    let error = at_r.pass_on((&manifest, &[]), &[mine(&first)], &serial).unwrap_err();
     assert!(matches!(error, CeremonyError::TransferMissing(2)), "{error}");
     let sent = at_r
-        .pass_on(&manifest, &[mine(&second), mine(&first)], &serial)
+        .pass_on((&manifest, &[]), &[mine(&second), mine(&first)], &serial)
         .unwrap();
     drop(at_r);
     assert_eq!(
@@ -157,18 +158,49 @@ fn third(group: &Group, module: &std::path::Path) {
 
     // SVC comes with the first epoch, so that one comes first.
     let at_c = group.at(&c);
-    let error = at_c.import(&manifest, &sent[1]).unwrap_err();
+    let error = at_c.import((&manifest, &[]), &sent[1]).unwrap_err();
     assert!(
         matches!(error, OpenError::Ceremony(CeremonyError::TransferRefused)),
         "{error}"
     );
-    at_c.import(&manifest, &sent[0]).unwrap();
-    at_c.import(&manifest, &sent[1]).unwrap();
+    at_c.import((&manifest, &[]), &sent[0]).unwrap();
+    at_c.import((&manifest, &[]), &sent[1]).unwrap();
     drop(at_c);
     let at_c = host(group, &c);
     let there = keys(&at_c, &blob, place(1)).unwrap();
     assert_same(&here, &there, place(1));
     make(&at_c, place(2));
+    at_c.stop();
+}
+
+/// The only member broke, and is out of the manifest: its signature still counts under the manifest that it names.
+fn maker_gone(group: &Group) {
+    let (a, r, c) = (group.softhsm("a"), group.softhsm("r"), group.softhsm("c"));
+    let first = group.found(&[&a], &[&r]);
+    let transfers = group.epoch(&[&a]);
+    let second = group.manifest();
+    let at_a = host(group, &a);
+    let blob = Arc::new(make(&at_a, place(1)).blob);
+    at_a.stop();
+    let request = group.enrol(&c, Role::Member);
+    let manifest = group.publish(NextManifest {
+        enrol: vec![request],
+        remove: vec![serial(group, &a)],
+        previous: Some(second.clone()),
+        ..NextManifest::default()
+    });
+    let to_c = serial(group, &c);
+    let at_r = group.at(&r);
+    let kept = [to(&transfers, at_r.serial()).clone()];
+    for earlier in [&[] as &[Manifest], &[second]] {
+        let error = at_r.pass_on((&manifest, earlier), &kept, &to_c).unwrap_err();
+        assert!(matches!(error, CeremonyError::TransferRefused), "{error}");
+    }
+    let sent = at_r.pass_on((&manifest, &[first]), &kept, &to_c).unwrap();
+    drop(at_r);
+    group.import(&c, &sent).unwrap();
+    let at_c = host(group, &c);
+    keys(&at_c, &blob, place(1)).unwrap();
     at_c.stop();
 }
 
@@ -299,7 +331,7 @@ fn substitutions(group: &Group) {
     let good = to(&transfers, &serial).clone();
     let before = objects(group, &b);
     let refused = |what: &str, manifest: &Manifest, transfer: &Signed<Transfer>| {
-        let error = group.at(&b).import(manifest, transfer).unwrap_err();
+        let error = group.at(&b).import((manifest, &[]), transfer).unwrap_err();
         assert!(
             matches!(error, OpenError::Ceremony(CeremonyError::TransferRefused)),
             "{what}: {error}"
@@ -381,15 +413,15 @@ fn substitutions(group: &Group) {
     refused("swapped TRANSPORT", &swapped, to(&to_other, &serial));
 
     // The right one, and then again.
-    group.at(&b).import(&manifest, &good).unwrap();
-    let error = group.at(&b).import(&manifest, &good).unwrap_err();
+    group.at(&b).import((&manifest, &[]), &good).unwrap();
+    let error = group.at(&b).import((&manifest, &[]), &good).unwrap_err();
     assert!(
         matches!(error, OpenError::Ceremony(CeremonyError::TransferRefused)),
         "{error}"
     );
     // Another epoch 1, with keys of its own.
     let again = group.at(&a).make_epoch(&manifest).unwrap();
-    let error = group.at(&b).import(&manifest, to(&again, &serial)).unwrap_err();
+    let error = group.at(&b).import((&manifest, &[]), to(&again, &serial)).unwrap_err();
     assert!(
         matches!(error, OpenError::Ceremony(CeremonyError::TransferRefused)),
         "{error}"
@@ -408,7 +440,7 @@ fn order(group: &Group) {
         ..b.clone()
     };
     let refused = |what: &str, transfer: &Signed<Transfer>| {
-        group.at(&spied).import(&manifest, transfer).unwrap_err();
+        group.at(&spied).import((&manifest, &[]), transfer).unwrap_err();
         assert_eq!(group.spied("C_UnwrapKey"), 0, "{what}");
     };
     let x = group.softhsm("x");
@@ -423,7 +455,7 @@ fn order(group: &Group) {
     refused("another TRANSPORT", &lie(|said| said.to_spki_sha256 = "00".repeat(32)));
     refused("another manifest", &lie(|said| said.manifest = "00".repeat(32)));
     refused("another epoch", &lie(|said| said.epoch = 7));
-    group.at(&b).import(&manifest, &good).unwrap();
+    group.at(&b).import((&manifest, &[]), &good).unwrap();
     refused("once more", &good);
     // The spy does see an unwrap: that of a recovery token, say, or of this one were its keys gone.
     let (module, session) = group.intruder(&b);
@@ -434,7 +466,7 @@ fn order(group: &Group) {
     }
     drop(session);
     module.finalize().unwrap();
-    group.at(&spied).import(&manifest, &good).unwrap();
+    group.at(&spied).import((&manifest, &[]), &good).unwrap();
     assert!(group.spied("C_UnwrapKey") >= 6);
 }
 

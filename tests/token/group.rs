@@ -153,7 +153,7 @@ impl Group {
     pub fn import(&self, token: &TokenConfig, transfers: &[Signed<Transfer>]) -> Result<Signed<Receipt>, OpenError> {
         let at_hand = self.at(token);
         let transfer = to(transfers, at_hand.serial());
-        at_hand.import(&self.manifest(), transfer)
+        at_hand.import((&self.manifest(), &[]), transfer)
     }
 
     /// A new epoch: made at the first member, imported by all of them, listed in the next manifest.

@@ -10,7 +10,7 @@ use super::{
         failure::{Failure, Outcome, causes},
         output::{Format, Shown, Table},
     },
-    desk::{Desk, manifest, transfer_name},
+    desk::{Desk, earlier, manifest, transfer_name},
 };
 use crate::token::ceremony::{Signed, Transfer};
 
@@ -31,6 +31,9 @@ pub struct Add {
     /// Directory for the new member's transfer files
     #[arg(long, value_name = "DIRECTORY", required_unless_present = "dry_run")]
     out: Option<PathBuf>,
+    /// Manifest under which a transfer file was made, signatures beside it, if the token that made it is no longer of the group
+    #[arg(long, value_name = "FILE")]
+    earlier: Vec<PathBuf>,
     #[command(flatten)]
     desk: Desk,
 }
@@ -54,10 +57,13 @@ impl Add {
     pub fn run(self, format: Format) -> Outcome {
         let at = self.desk.load()?;
         let manifest = manifest(&at)?;
+        let earlier = earlier(&at, &self.earlier)?;
         let read = |file: &PathBuf| Signed::<Transfer>::read(file).map_err(Failure::failed);
         let kept = self.from.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let token = self.desk.open(&at)?;
-        let transfers = token.pass_on(&manifest, &kept, &self.member).map_err(causes)?;
+        let transfers = token
+            .pass_on((&manifest, &earlier), &kept, &self.member)
+            .map_err(causes)?;
         drop(token);
         let written = write(self.out.as_deref().filter(|_| !self.desk.dry_run), &transfers)?;
         self.desk.end(

@@ -115,6 +115,16 @@ impl Desk {
     }
 }
 
+/// Earlier manifests, each with its signatures beside it: for transfer files of tokens that are gone.
+pub fn earlier(at: &AtHand, files: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
+    let load = |file: &PathBuf| {
+        let mut source = at.token.manifest_source().map_err(Failure::failed)?;
+        source.path = file.clone();
+        Manifest::load(&source).map_err(Failure::failed)
+    };
+    files.iter().map(load).collect()
+}
+
 /// The group's manifest: signed by enough custodians, and no older than what this host has seen.
 pub fn manifest(at: &AtHand) -> Result<Manifest, Failure> {
     if at.token.group_id.is_none() {

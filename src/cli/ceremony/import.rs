@@ -10,7 +10,7 @@ use super::{
         failure::{Failure, Outcome, causes},
         output::{Format, Shown, Table},
     },
-    desk::{Desk, manifest, refuse_existing, write_once},
+    desk::{Desk, earlier, manifest, refuse_existing, write_once},
     show::facts_of_receipt,
 };
 use crate::token::ceremony::{Receipt, Signed, Transfer};
@@ -29,6 +29,9 @@ pub struct Import {
     /// Where the receipt is written
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
     out: Option<PathBuf>,
+    /// Manifest under which a transfer file was made, signatures beside it, if the token that made it is no longer of the group
+    #[arg(long, value_name = "FILE")]
+    earlier: Vec<PathBuf>,
     #[command(flatten)]
     desk: Desk,
 }
@@ -52,11 +55,12 @@ impl Import {
     pub fn run(self, format: Format) -> Outcome {
         let at = self.desk.load()?;
         let manifest = manifest(&at)?;
+        let earlier = earlier(&at, &self.earlier)?;
         let transfer = Signed::<Transfer>::read(&self.transfer).map_err(Failure::failed)?;
         refuse_existing(self.out.as_deref())?;
         let token = self.desk.open(&at)?;
         if self.desk.dry_run {
-            token.try_import(&manifest, &transfer).map_err(causes)?;
+            token.try_import((&manifest, &earlier), &transfer).map_err(causes)?;
             let tried = Tried {
                 epoch: transfer.said.epoch,
                 kek_id: transfer.said.kek_id.clone(),
@@ -64,7 +68,7 @@ impl Import {
             };
             return self.desk.end(format, "tokens import", &tried, "");
         }
-        let receipt = token.import(&manifest, &transfer).map_err(causes)?;
+        let receipt = token.import((&manifest, &earlier), &transfer).map_err(causes)?;
         drop(token);
         if let Some(file) = &self.out {
             write_once(file, &receipt)?;

@@ -65,28 +65,36 @@ impl TokenAtHand {
         make_epoch(&self.token().session, manifest, self.serial())
     }
 
-    /// Takes an epoch in.
-    pub fn import(&self, manifest: &Manifest, transfer: &Signed<Transfer>) -> Result<Signed<Receipt>, OpenError> {
+    /// Takes an epoch in. `manifests`: today's, and earlier ones that custodians signed, in case the token that sent it is gone.
+    pub fn import(
+        &self,
+        manifests: (&Manifest, &[Manifest]),
+        transfer: &Signed<Transfer>,
+    ) -> Result<Signed<Receipt>, OpenError> {
         let token = self.token();
         let offered = token.module.mechanisms(token.info.slot)?;
-        let receipt = import(&token.session, &offered, manifest, self.serial(), transfer)?;
+        let receipt = import(&token.session, &offered, manifests, self.serial(), transfer)?;
         self.sync()?;
         Ok(receipt)
     }
 
     /// Whether [`TokenAtHand::import`] would take the file: its keys are unwrapped, asked, and gone again.
-    pub fn try_import(&self, manifest: &Manifest, transfer: &Signed<Transfer>) -> Result<(), CeremonyError> {
-        try_import(&self.token().session, manifest, self.serial(), transfer)
+    pub fn try_import(
+        &self,
+        manifests: (&Manifest, &[Manifest]),
+        transfer: &Signed<Transfer>,
+    ) -> Result<(), CeremonyError> {
+        try_import(&self.token().session, manifests, self.serial(), transfer)
     }
 
     /// Wraps what this recovery token was sent for the member `to`. Leaves nothing in the token.
     pub fn pass_on(
         &self,
-        manifest: &Manifest,
+        manifests: (&Manifest, &[Manifest]),
         kept: &[Signed<Transfer>],
         to: &str,
     ) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
-        pass_on(&self.token().session, manifest, self.serial(), kept, to)
+        pass_on(&self.token().session, manifests, self.serial(), kept, to)
     }
 
     fn token(&self) -> &OpenToken {

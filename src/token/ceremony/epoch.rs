@@ -16,7 +16,7 @@ use super::{
 };
 use crate::token::{
     manifest::{Epoch, Manifest},
-    root_keys::{FIRST_EPOCH, find_svc},
+    root_keys::{FIRST_EPOCH, RootKeyError, find_svc},
 };
 
 /// Makes the epoch after the newest of `manifest`, and one transfer file for each of its tokens.
@@ -45,6 +45,13 @@ pub(super) fn make_epoch(
             epoch: number,
             check: keys.checks(session, svc)?,
         };
+        if manifest
+            .epochs
+            .last()
+            .is_some_and(|last| last.check.svc != epoch.check.svc)
+        {
+            return Err(RootKeyError::WrongAnswer("SVC").into());
+        }
         manifest.tokens().map(|to| this.send(&keys, to, &epoch)).collect()
     })();
     // Before anything else: these copies are extractable.

@@ -25,11 +25,11 @@ use crate::token::{
 pub(super) fn import(
     session: &Session,
     offered: &[Mechanism],
-    manifest: &Manifest,
+    (manifest, earlier): (&Manifest, &[Manifest]),
     serial: &str,
     transfer: &Signed<Transfer>,
 ) -> Result<Signed<Receipt>, CeremonyError> {
-    let arrival = Arrival::receive(session, manifest, serial, transfer)?;
+    let arrival = Arrival::receive(session, (manifest, earlier), serial, transfer)?;
     arrival.unwrap(&[], Life::Session)?.destroy(session)?;
     let keys = arrival.unwrap(offered, Life::Token)?;
     let receipt = arrival.receipt(&keys);
@@ -42,11 +42,11 @@ pub(super) fn import(
 /// The same up to the token objects: nothing is left.
 pub(super) fn try_import(
     session: &Session,
-    manifest: &Manifest,
+    (manifest, earlier): (&Manifest, &[Manifest]),
     serial: &str,
     transfer: &Signed<Transfer>,
 ) -> Result<(), CeremonyError> {
-    let arrival = Arrival::receive(session, manifest, serial, transfer)?;
+    let arrival = Arrival::receive(session, (manifest, earlier), serial, transfer)?;
     Ok(arrival.unwrap(&[], Life::Session)?.destroy(session)?)
 }
 
@@ -63,12 +63,12 @@ struct Arrival<'a> {
 impl<'a> Arrival<'a> {
     fn receive(
         session: &'a Session,
-        manifest: &'a Manifest,
+        (manifest, earlier): (&'a Manifest, &[Manifest]),
         serial: &str,
         transfer: &'a Signed<Transfer>,
     ) -> Result<Self, CeremonyError> {
         let this = ThisToken::identify(session, manifest, serial, Role::Member)?;
-        let private = this.receive(transfer)?;
+        let private = this.receive(transfer, earlier)?;
         let said = &transfer.said;
         let svc = match find_svc(session, &this.group) {
             Ok(svc) => Some(svc),

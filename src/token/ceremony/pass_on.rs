@@ -19,7 +19,7 @@ use crate::token::manifest::{Manifest, from_hex};
 /// `kept`: the transfer files of this recovery token, one for each epoch. Errors: as of `import`; `TransferMissing` names the epoch.
 pub(super) fn pass_on(
     session: &Session,
-    manifest: &Manifest,
+    (manifest, earlier): (&Manifest, &[Manifest]),
     serial: &str,
     kept: &[Signed<Transfer>],
     to: &str,
@@ -40,7 +40,7 @@ pub(super) fn pass_on(
                 .iter()
                 .find(|transfer| transfer.said.epoch == epoch.epoch)
                 .ok_or(CeremonyError::TransferMissing(epoch.epoch))?;
-            let private = this.receive(transfer)?;
+            let private = this.receive(transfer, earlier)?;
             let said = &transfer.said;
             let kek_id = from_hex(&said.kek_id).ok_or(CeremonyError::TransferRefused)?;
             let templates = Templates::passing(session, &this.group, &kek_id, said.epoch);

@@ -63,12 +63,21 @@ impl<'a> ThisToken<'a> {
     /// Whether a transfer file is for this token, now. In this order, before anything is unwrapped: its signature, by a token of the
     /// manifest; whom it is for, by serial and by the TRANSPORT key as it is in the token; that its epoch is not here yet.
     ///
+    /// `earlier`: manifests that custodians signed. The token that made an epoch may be gone by now: its signature then counts under
+    /// the manifest that it names, while what the keys must answer is always said by today's.
     /// Returns the private half of TRANSPORT. Errors: `TransferRefused`, whatever it was.
-    pub fn receive(&self, transfer: &Signed<Transfer>) -> Result<ObjectHandle, CeremonyError> {
+    pub fn receive(&self, transfer: &Signed<Transfer>, earlier: &[Manifest]) -> Result<ObjectHandle, CeremonyError> {
         let refused = |accepted: bool| accepted.then_some(()).ok_or(CeremonyError::TransferRefused);
         let said = &transfer.said;
-        let from = self.manifest.token(&said.from).ok_or(CeremonyError::TransferRefused)?;
-        refused(from.audit_key().is_some_and(|key| transfer.is_by(&key)))?;
+        let named = earlier
+            .iter()
+            .filter(|earlier| earlier.group == self.manifest.group && earlier.sha256() == said.manifest);
+        let signed = |from: &&Member| from.audit_key().is_some_and(|key| transfer.is_by(&key));
+        let from = std::iter::once(self.manifest)
+            .chain(named)
+            .filter_map(|manifest| manifest.token(&said.from))
+            .find(signed)
+            .ok_or(CeremonyError::TransferRefused)?;
         refused(said.group == self.manifest.group && self.vouched(said))?;
         let (private, public) = transport(self.session, &self.group)?;
         let spki = public.spki();
