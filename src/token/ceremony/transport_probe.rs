@@ -1,15 +1,19 @@
-//! Whether a token keeps what it receives: tried on a throwaway TRANSPORT pair and a throwaway key.
+//! Whether a token keeps what it receives: tried on a throwaway TRANSPORT pair and a known key.
 //!
 //! What is wrapped to a TRANSPORT key is as safe as the template that the token forces on it. A token that lets a session choose
 //! another is refused before it is asked to join.
 
+use aws_lc_rs::{
+    hmac,
+    rsa::{OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey},
+};
 use keyreeve_pkcs11::{
-    Attribute, CallError, KeyType, Mechanism, ObjectHandle, Session, Template,
+    Attribute, KeyType, Mechanism, ObjectHandle, RsaPublicKey, Session, Template,
     presets::{self, Life, Recipient},
 };
 
 use super::{error::CeremonyError, statements::Role};
-use crate::token::{manifest::OaepHash, probe::Probe};
+use crate::token::{manifest::OaepHash, probe::Probe, root_keys::RootKeyError};
 
 const READABLE: &str = "whoever has a transfer file and the session takes the group's root keys out";
 
@@ -22,7 +26,11 @@ impl Role {
     }
 }
 
-/// A throwaway pair, a key to wrap, and that key wrapped.
+/// What is wrapped to the throwaway pair, and what the key is asked when it is unwrapped.
+const KNOWN_KEY: [u8; 32] = *b"the throwaway key of the probes.";
+const QUESTION: &[u8] = b"transportcheck.v1";
+
+/// A throwaway pair, and a known key wrapped to it.
 struct Subjects<'a> {
     session: &'a Session,
     role: Role,
@@ -48,44 +56,64 @@ pub fn probe_pair(
     role: Role,
     pair: &(Template, Template),
 ) -> Result<(OaepHash, Vec<Probe>), CeremonyError> {
-    let unfit = |error: CallError| CeremonyError::Unfit(format!("it makes no RSA pair that unwraps by OAEP ({error})"));
     let (public, private) = session
         .generate_pair(Mechanism::RSA_PKCS_KEY_PAIR_GEN, &pair.0, &pair.1)
-        .map_err(unfit)?;
-    let key = session.generate_key(Mechanism::AES_KEY_GEN, &extractable().value_len(32));
-    let probed = key.map_err(unfit).and_then(|key| {
-        let probed = [OaepHash::Sha256, OaepHash::Sha1].into_iter().find_map(|hash| {
-            let wrapped = session.wrap_oaep(hash.into(), public, key).ok()?;
+        .map_err(|error| CeremonyError::Unfit(format!("it makes no such RSA pair ({error})")))?;
+    let probed = (|| {
+        let key = session.rsa_public_key(public)?.ok_or(RootKeyError::NoPublicKey)?;
+        let subjects = [OaepHash::Sha256, OaepHash::Sha1].into_iter().find_map(|hash| {
             let subjects = Subjects {
                 session,
                 role,
                 hash,
                 private,
-                wrapped,
+                wrapped: wrapped_by_the_host(&key, hash)?,
             };
             subjects.opens().then_some(subjects)
         });
-        let probes = probed
-            .ok_or_else(|| {
-                let asked = match role {
-                    Role::Member => "as keys that cannot leave",
-                    Role::Recovery => "as keys that can be wrapped again",
-                };
-                CeremonyError::Unfit(format!("it does not unwrap by OAEP, with SHA-256 or SHA-1, {asked}"))
-            })
-            .map(|subjects| (subjects.hash, subjects.run()));
-        session.destroy(key)?;
-        probes
-    });
+        let unfit = || {
+            let form = match role {
+                Role::Member => "as a key that cannot leave",
+                Role::Recovery => "as a key that can be wrapped again",
+            };
+            CeremonyError::Unfit(format!(
+                "what is encrypted to it by OAEP, with SHA-256 or SHA-1, it does not unwrap {form}"
+            ))
+        };
+        subjects
+            .ok_or_else(unfit)
+            .map(|subjects| (subjects.hash, subjects.run()))
+    })();
     session.destroy(private)?;
     session.destroy(public)?;
     probed
 }
 
+/// OAEP as the host computes it: a token that takes another hash than it is told does not open this.
+fn wrapped_by_the_host(key: &RsaPublicKey, hash: OaepHash) -> Option<Vec<u8>> {
+    let algorithm = match hash {
+        OaepHash::Sha1 => &OAEP_SHA1_MGF1SHA1,
+        OaepHash::Sha256 => &OAEP_SHA256_MGF1SHA256,
+    };
+    let key = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(&key.spki()).ok()?).ok()?;
+    let mut wrapped = vec![0; key.ciphertext_size()];
+    let length = key.encrypt(algorithm, &KNOWN_KEY, &mut wrapped, None).ok()?.len();
+    wrapped.truncate(length);
+    Some(wrapped)
+}
+
 impl Subjects<'_> {
+    /// The known key comes out, and nothing else.
     fn opens(&self) -> bool {
-        let template = self.proper();
-        self.unwraps(&template).is_some()
+        let unwrapped = self
+            .session
+            .unwrap_oaep(self.hash.into(), self.private, &self.wrapped, &self.proper());
+        unwrapped.is_ok_and(|key| {
+            let answer = self.session.hmac_sha256(key, QUESTION);
+            let _ = self.session.destroy(key);
+            let known = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &KNOWN_KEY), QUESTION);
+            answer.is_ok_and(|answer| answer == known.as_ref())
+        })
     }
 
     fn run(&self) -> Vec<Probe> {
@@ -142,18 +170,11 @@ impl Subjects<'_> {
 
     /// What this token is asked to unwrap into when it is used.
     fn proper(&self) -> Template {
-        match self.role {
-            Role::Member => extractable().flag(Attribute::EXTRACTABLE, false),
-            Role::Recovery => extractable(),
-        }
+        presets::sealed(KeyType::GenericSecret, Life::Session, &[Attribute::SIGN])
+            .flag(Attribute::EXTRACTABLE, self.role == Role::Recovery)
     }
 
-    /// A key of the template, gone again at once.
-    fn unwraps(&self, template: &Template) -> Option<()> {
-        self.unwraps_to(template, Attribute::SENSITIVE).map(drop)
-    }
-
-    /// The attribute of what was unwrapped; `None` if nothing was.
+    /// The attribute of what was unwrapped, which is gone again at once; `None` if nothing was.
     fn unwraps_to(&self, template: &Template, attribute: Attribute) -> Option<Option<bool>> {
         let key = self
             .session
@@ -172,9 +193,4 @@ fn must(name: String, holds: bool) -> Probe {
         consequence: READABLE,
         required: true,
     }
-}
-
-/// AES-256 as a new epoch's KEK is before it is wrapped.
-fn extractable() -> Template {
-    presets::sealed(KeyType::Aes, Life::Session, &[Attribute::WRAP]).flag(Attribute::EXTRACTABLE, true)
 }
