@@ -8,6 +8,7 @@ use keyreeve::token::{
         CeremonyError, LastSeenError, NextManifest, Role, Signed, Transfer, admit_manifest, probe_pair, probe_transport,
     },
 };
+use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::{
     Attribute, Mechanism, Session, Template,
     presets::{self, Life, Recipient},
@@ -47,6 +48,8 @@ ceremonies! { false;
     a_token_without_the_newest_epoch_serves_the_others_and_makes_no_keys => behind;
     every_substitution_is_refused_with_one_error_and_leaves_nothing => substitutions;
     nothing_is_unwrapped_before_the_file_is_vouched_for => order;
+    a_fault_in_any_call_of_an_import_leaves_nothing => faults;
+    a_token_that_fails_to_enrol_is_empty_again => failed_enrolment;
     a_manifest_under_quorum_opens_no_token => under_quorum;
     an_older_manifest_is_not_admitted_again => going_back;
     making_an_epoch_leaves_no_key_in_the_token => nothing_left;
@@ -457,17 +460,83 @@ fn order(group: &Group) {
     refused("another epoch", &lie(|said| said.epoch = 7));
     group.at(&b).import((&manifest, &[]), &good).unwrap();
     refused("once more", &good);
-    // The spy does see an unwrap: that of a recovery token, say, or of this one were its keys gone.
-    let (module, session) = group.intruder(&b);
-    for label in [presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL] {
-        for key in session.find(&Template::new().label(label), 2).unwrap() {
-            session.destroy(key).unwrap();
-        }
-    }
-    drop(session);
-    module.finalize().unwrap();
+    // The spy does see an unwrap, once the keys are gone again.
+    remove(
+        group,
+        &b,
+        &[presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL],
+    );
     group.at(&spied).import((&manifest, &[]), &good).unwrap();
     assert!(group.spied("C_UnwrapKey") >= 6);
+}
+
+/// Each call of the import fails once, until none is left to fail; wrapped bytes that are wrong are faults, too.
+fn faults(group: &Group) {
+    let (a, b) = (group.softhsm("a"), group.softhsm("b"));
+    let manifest = group.found(&[&a, &b], &[]);
+    let transfers = group.at(&a).make_epoch(&manifest).unwrap();
+    let transfer = to(&transfers, &serial(group, &b)).clone();
+    let before = objects(group, &b);
+    let controller = Controller::listen(&group.directory.join("control"), Schedule::default()).unwrap();
+    let faulty = TokenConfig {
+        module: keyreeve_faultmod::module_path().unwrap(),
+        ..b.clone()
+    };
+    let lost = || Fault::Return {
+        code: ReturnCode::DEVICE_ERROR,
+        when: When::Before,
+    };
+    let faults: [(Function, fn() -> Fault); 4] = [
+        (Function::C_UnwrapKey, lost),
+        (Function::C_CreateObject, lost),
+        (Function::C_Sign, lost),
+        (Function::C_WrapKey, || Fault::CorruptOutput { bit: None }),
+    ];
+    let mut failed = 0;
+    for (function, fault) in faults {
+        for nth in 1.. {
+            let at_b = group.at(&faulty);
+            controller
+                .set(Schedule::new(1).rule(Rule::on(function, fault()).nth(nth)))
+                .unwrap();
+            let imported = at_b.import((&manifest, &[]), &transfer);
+            controller.clear().unwrap();
+            drop(at_b);
+            if imported.is_ok() {
+                break;
+            }
+            assert_eq!(objects(group, &b), before, "{function:?} {nth}");
+            failed += 1;
+        }
+        remove(
+            group,
+            &b,
+            &[presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL],
+        );
+    }
+    assert!(failed > 15, "{failed} imports failed");
+}
+
+fn failed_enrolment(group: &Group) {
+    let b = group.softhsm("b");
+    let controller = Controller::listen(&group.directory.join("control"), Schedule::default()).unwrap();
+    let faulty = TokenConfig {
+        module: keyreeve_faultmod::module_path().unwrap(),
+        ..b.clone()
+    };
+    // Two pairs are made before: the one that is tried, and TRANSPORT.
+    let fault = Fault::Return {
+        code: ReturnCode::DEVICE_ERROR,
+        when: When::Before,
+    };
+    let at_b = group.at(&faulty);
+    let rule = Rule::on(Function::C_GenerateKeyPair, fault).nth(3);
+    controller.set(Schedule::new(1).rule(rule)).unwrap();
+    at_b.enrol(GROUP, Role::Member, None).unwrap_err();
+    controller.clear().unwrap();
+    drop(at_b);
+    assert_eq!(objects(group, &b), Vec::<String>::new());
+    group.enrol(&b, Role::Member);
 }
 
 fn under_quorum(group: &Group) {
@@ -584,6 +653,17 @@ fn weak(group: &Group, token: &TokenConfig) {
 
 fn serial(group: &Group, token: &TokenConfig) -> String {
     group.at(token).serial().to_owned()
+}
+
+fn remove(group: &Group, token: &TokenConfig, labels: &[&str]) {
+    let (module, session) = group.intruder(token);
+    for label in labels {
+        for key in session.find(&Template::new().label(label), 2).unwrap() {
+            session.destroy(key).unwrap();
+        }
+    }
+    drop(session);
+    module.finalize().unwrap();
 }
 
 /// Labels of all objects of a token.

@@ -51,6 +51,8 @@ pub fn run(test: &str, with_kryoptic: bool, body: fn(&Group)) {
         .env("SOFTHSM2_CONF", path("softhsm2.conf"))
         .env("KRYOPTIC_CONF", path("kryoptic.toml"))
         .env("PKCS11SPY", SOFTHSM)
+        .env(keyreeve_faultmod::variable::MODULE, SOFTHSM)
+        .env(keyreeve_faultmod::variable::CONTROL, path("control"))
         .env("PKCS11SPY_OUTPUT", path("spy.log"))
         .output()
         .unwrap();
