@@ -65,16 +65,7 @@ impl Custodians {
 
     /// How many different custodians signed these bytes of a manifest. What does not verify, or names no custodian, does not count.
     pub fn signers(&self, manifest: &[u8], signatures: &Signatures) -> usize {
-        let message = statement(MANIFEST_LABEL, manifest);
-        self.keys
-            .iter()
-            .filter(|key| {
-                let signature = signatures.signatures.get(&key.fingerprint());
-                signature
-                    .and_then(|hex| HEXLOWER.decode(hex.as_bytes()).ok())
-                    .is_some_and(|signature| key.verifies(&message, &signature))
-            })
-            .count()
+        self.keys.iter().filter(|key| signatures.are_by(key, manifest)).count()
     }
 }
 
@@ -117,6 +108,14 @@ impl Signatures {
             v: 1,
             signatures: BTreeMap::new(),
         }
+    }
+
+    /// Whether one of them is this key's, over these bytes of a manifest.
+    pub fn are_by(&self, key: &PublicKey, manifest: &[u8]) -> bool {
+        self.signatures
+            .get(&key.fingerprint())
+            .and_then(|hex| HEXLOWER.decode(hex.as_bytes()).ok())
+            .is_some_and(|signature| key.verifies(&statement(MANIFEST_LABEL, manifest), &signature))
     }
 
     pub fn add(&mut self, key: &PublicKey, signature: &[u8]) {

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | any of them on a token | `at_hand.rs` | |
 //! | a token joins | `enrol.rs`, with `transport_probe.rs` | the token's host |
-//! | custodians say who is a group | `draft.rs` | anywhere; no token |
+//! | custodians say who is a group | `draft.rs`, `changes.rs` | anywhere; no token |
 //! | keys of a new epoch | `epoch.rs` | a member's host, server stopped |
 //! | a token takes them in | `import.rs` | each member's host |
 //! | an old group's keys for a new token | `pass_on.rs` | the recovery token's host, offline |
@@ -16,6 +16,7 @@
 //! | no going back; what was done | `last_seen.rs`, `transcript.rs` | |
 
 mod at_hand;
+mod changes;
 mod draft;
 mod enrol;
 mod epoch;
@@ -31,6 +32,7 @@ mod transfer_keys;
 mod transport_probe;
 
 pub use at_hand::TokenAtHand;
+pub use changes::changes;
 pub use draft::{DraftError, NextManifest};
 pub use error::CeremonyError;
 pub use last_seen::{LastSeen, LastSeenError, admit_manifest, check_manifest};
