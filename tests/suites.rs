@@ -15,10 +15,16 @@ const CONTEXT: &[(&str, &str)] = &[("table", "cards")];
 /// What an envelope of suite 0001 adds to its plaintext.
 const OVERHEAD: usize = 60;
 
-/// A server on SoftHSM, and one on Kryoptic where there is one; each with a key of suite 0001.
+/// A server on SoftHSM, and one on Kryoptic where there is one, with the module in threads and in workers; each with a key of suite 0001.
 async fn servers() -> Vec<TestServer> {
     let mut servers = Vec::new();
-    for kryoptic in [false, true] {
+    let tokens = [
+        (false, "thread"),
+        (false, "process"),
+        (true, "thread"),
+        (true, "process"),
+    ];
+    for (kryoptic, isolation) in tokens {
         if kryoptic && std::env::var_os("KEYREEVE_KRYOPTIC").is_none() {
             continue;
         }
@@ -26,7 +32,7 @@ async fn servers() -> Vec<TestServer> {
             kryoptic,
             ..Setup::default()
         };
-        let mut server = setup.init();
+        let mut server = setup.with("token", "isolation", format!("{isolation:?}")).init();
         server.serve().await;
         let made = server
             .admin()

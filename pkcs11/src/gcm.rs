@@ -112,9 +112,10 @@ impl Session {
                 &mut length,
             )
         };
-        check(Function::C_EncryptMessage, rv)?;
-        // SAFETY: takes the session handle by value.
-        check(Function::C_MessageEncryptFinal, unsafe { end(self.handle) })?;
+        let encrypted = check(Function::C_EncryptMessage, rv);
+        // SAFETY: takes the session handle by value. Called on errors too, so that the session stays usable.
+        let ended = check(Function::C_MessageEncryptFinal, unsafe { end(self.handle) });
+        encrypted.and(ended)?;
         exactly(Function::C_EncryptMessage, length as usize, plaintext.len())
     }
 

@@ -148,9 +148,7 @@ impl Shown for StatusView {
             let due = self.rotations_due;
             table.fact(
                 "rotate",
-                format!(
-                    "{due} versions: they sealed many messages, or are of a restored store; the server's log names them"
-                ),
+                format!("versions that sealed many messages, or were restored: {due}; the server's log names them"),
             );
         }
         for token in &self.tokens {
