@@ -61,7 +61,7 @@ impl Keys {
         for version in &key.versions {
             let mut observed = observe_version(token, permit, key, version, host.software_token).await?;
             if version.suite == Suite::TokenGcm && version.state.holds_key() {
-                observed.uses = Some(self.directory.use_counter(version).await?.reserved);
+                observed.uses = Some(self.directory.use_counter(key.id, version.number).await?.reserved);
             }
             versions.push(observed);
         }
@@ -101,6 +101,7 @@ async fn observe_version(
         iv_source: version.iv_source,
         in_use,
         destroyed: !version.state.holds_key(),
+        removed: version.blob.is_none(),
         software_token,
     });
     Ok(VersionAttestation {

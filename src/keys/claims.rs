@@ -19,6 +19,8 @@ pub(super) struct VersionFacts {
     pub(super) residency: Residency,
     pub(super) iv_source: Option<IvSource>,
     pub(super) destroyed: bool,
+    /// Nothing of it is kept any more, in the store or in the token.
+    pub(super) removed: bool,
     pub(super) software_token: bool,
 }
 
@@ -91,9 +93,13 @@ const VERSION: &[Claim<VersionFacts>] = &[
         holds: |facts| facts.destroyed && facts.is_wrapped(),
     },
     Claim {
-        words: "the version is refused for ever, and its object is removed from the token; a copy of the whole token that somebody made \
-                before, by the token's own means, is not reached",
+        words: "the version is refused for ever",
         holds: |facts| facts.destroyed && !facts.is_wrapped(),
+    },
+    Claim {
+        words: "its object is removed from the token; a copy of the whole token that somebody made before, by the token's own means, is \
+                not reached",
+        holds: |facts| facts.destroyed && !facts.is_wrapped() && facts.removed,
     },
     Claim {
         words: "attributes are as reported by the module at the time shown; a session object is invisible to other tools",
@@ -171,6 +177,7 @@ mod tests {
             residency: Residency::Wrapped,
             iv_source: None,
             destroyed: in_use.is_none(),
+            removed: in_use.is_none(),
             in_use,
             software_token: true,
         }
@@ -232,6 +239,16 @@ mod tests {
         assert!(!said.contains("key wrap") && !said.contains("session object"), "{said}");
         assert!(!resident(Some(copy_in_use())).contains("NEVER_EXTRACTABLE"));
         assert!(resident(None).contains("removed from the token"));
+        let not_yet = VersionFacts {
+            residency: Residency::TokenResident,
+            removed: false,
+            ..version(None)
+        };
+        let not_yet = of_version(&not_yet).join("\n");
+        assert!(
+            not_yet.contains("refused for ever") && !not_yet.contains("removed"),
+            "{not_yet}"
+        );
         assert!(
             !of_version(&version(Some(kept)))
                 .join("\n")

@@ -21,7 +21,8 @@ use crate::{
 pub const ERASE_JOB: &str = "destroy-due-versions";
 
 impl Keys {
-    /// Keys with a version whose waiting period has ended, or whose object is to be removed; for each, the job asks for a permit and calls [`Self::erase_key`].
+    /// Keys with a version whose waiting period has ended, or whose object is to be removed; for each, the job asks for a permit and calls
+    /// [`Self::erase_key`].
     pub async fn due_for_destruction(&self) -> Result<Vec<KeyName>> {
         self.directory.due_for_destruction(self.now()).await
     }

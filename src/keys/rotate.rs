@@ -70,9 +70,7 @@ impl Keys {
         };
         Ok((changed, Some(change)))
     }
-}
 
-impl Keys {
     /// The version after the last one. Numbers that the token holds objects of are passed over: they were used in a time that a restored
     /// store does not know, or by an attempt that a crash ended.
     async fn next_version(&self, permit: &Permit<action::RotateKey>, old: &Version, now: Timestamp) -> Result<Version> {

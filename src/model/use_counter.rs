@@ -27,7 +27,7 @@ pub struct UseCounter {
 /// Why a version may not seal any more. The next step is the same: rotate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UsedUp {
-    #[error("it has sealed 2^32 messages")]
+    #[error("its 2^32 uses are used up")]
     Exhausted,
     #[error(
         "the store was restored from a backup since the version was made, and what it sealed after the backup is not counted"

@@ -28,9 +28,7 @@ const TRIES: u32 = 8;
 
 /// The blocks of this process.
 pub struct Uses {
-    gate: Gate,
-    directory: Directory,
-    log_epoch: u64,
+    counters: Counters,
     open: Cache<(KeyId, KeyVersion), Arc<Held>>,
 }
 
@@ -39,16 +37,26 @@ pub struct Uses {
 struct Held {
     block: Mutex<Option<ReservedUses>>,
     /// Whoever holds this reserves the next one; the others wait and share it.
-    reserving: tokio::sync::Mutex<()>,
+    reserving: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The way to the counters in the store. Cheap to clone.
+#[derive(Clone)]
+struct Counters {
+    gate: Gate,
+    directory: Directory,
+    log_epoch: u64,
 }
 
 impl Uses {
     /// `log_epoch`: of the audit log in use. A version that was made in another one seals no more.
     pub fn new(gate: Gate, directory: Directory, log_epoch: u64) -> Self {
         Self {
-            gate,
-            directory,
-            log_epoch,
+            counters: Counters {
+                gate,
+                directory,
+                log_epoch,
+            },
             open: Cache::new(MOST_OPEN),
         }
     }
@@ -56,33 +64,46 @@ impl Uses {
     /// Leave to seal `count` messages (at most a batch) under `version` of `key`. `caller`: in whose request a block may have to be reserved.
     ///
     /// Errors: `MustRotate`; those of the gate and of the store.
-    pub async fn take(&self, caller: &Caller, key: &Key, version: &Version, count: usize) -> Result<CountedUses> {
-        let held = self.held(version);
-        if let Some(uses) = held.take(count) {
-            return Ok(uses);
+    pub async fn take(&self, caller: &Caller, key: &Arc<Key>, version: &Version, count: usize) -> Result<CountedUses> {
+        let held = self.open.get_with((version.key, version.number), Arc::default);
+        loop {
+            if let Some(uses) = held.take(count) {
+                return Ok(uses);
+            }
+            let turn = tokio::time::timeout_at(caller.facts().deadline.into(), held.reserving.clone().lock_owned());
+            let turn = turn.await.map_err(|_| Error::DeadlineExceeded)?;
+            if let Some(uses) = held.take(count) {
+                return Ok(uses);
+            }
+            // In a task of its own: a caller who goes away meanwhile must not take a block with him.
+            let (counters, held) = (self.counters.clone(), held.clone());
+            let (caller, key, number) = (caller.clone(), key.clone(), version.number);
+            let reserved = tokio::spawn(async move {
+                let _turn = turn;
+                let block = counters.reserve(&caller, &key, number).await?;
+                *lock(&held.block) = Some(block);
+                Ok::<_, Error>(())
+            });
+            reserved.await.map_err(Error::internal)??;
         }
-        let turn = tokio::time::timeout_at(caller.facts().deadline.into(), held.reserving.lock());
-        let _reserving = turn.await.map_err(|_| Error::DeadlineExceeded)?;
-        if let Some(uses) = held.take(count) {
-            return Ok(uses);
-        }
-        let mut block = self.reserve(caller, key, version).await?;
-        let uses = block.take(count).expect("a block holds more than a batch");
-        *lock(&held.block) = Some(block);
-        Ok(uses)
     }
 
     /// Number of versions that should be rotated, or must be.
     pub async fn due_for_rotation(&self) -> Result<u64> {
-        self.directory.due_for_rotation(self.log_epoch).await
+        let Counters {
+            directory, log_epoch, ..
+        } = &self.counters;
+        directory.due_for_rotation(*log_epoch).await
     }
+}
 
-    async fn reserve(&self, caller: &Caller, key: &Key, version: &Version) -> Result<ReservedUses> {
+impl Counters {
+    async fn reserve(&self, caller: &Caller, key: &Key, number: KeyVersion) -> Result<ReservedUses> {
         let mut tries = 0;
         loop {
-            let counter = self.directory.use_counter(version).await?;
+            let counter = self.directory.use_counter(key.id, number).await?;
             if counter.is_high() || counter.log_epoch != self.log_epoch {
-                let (key, key_version, count) = (key.name.as_str(), version.number.number(), counter.reserved);
+                let (key, key_version, count) = (key.name.as_str(), number.number(), counter.reserved);
                 tracing::warn!(
                     key,
                     key_version,
@@ -105,10 +126,6 @@ impl Uses {
             }
         }
     }
-
-    fn held(&self, version: &Version) -> Arc<Held> {
-        self.open.get_with((version.key, version.number), Arc::default)
-    }
 }
 
 impl Held {
@@ -124,6 +141,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         audit::Verdict,
@@ -151,7 +170,7 @@ mod tests {
     /// Sets the counter of the primary version.
     async fn count_from(site: &Site, reserved: u64) {
         let key = site.key(CARDS).await;
-        let counter = site.directory.use_counter(key.primary_version()).await.unwrap();
+        let counter = site.directory.use_counter(key.id, key.primary).await.unwrap();
         let counter = UseCounter { reserved, ..counter };
         commit(&mut *site.committer.lock().await, Change::new().update(&counter))
             .await
@@ -171,7 +190,7 @@ mod tests {
         assert!(taken.windows(2).all(|pair| pair[0].end <= pair[1].start), "{taken:?}");
         // 65 batches fit a block: each host needed two.
         let key = site.key(CARDS).await;
-        let counter = site.directory.use_counter(key.primary_version()).await.unwrap();
+        let counter = site.directory.use_counter(key.id, key.primary).await.unwrap();
         assert_eq!(counter.reserved, 4 * USE_BLOCK);
     }
 
@@ -182,6 +201,21 @@ mod tests {
         let restarted = uses(&site, LOG_EPOCH);
         assert_eq!(take(&restarted, &site, 3).await.unwrap(), USE_BLOCK..USE_BLOCK + 3);
         assert_eq!(take(&restarted, &site, 1).await.unwrap(), USE_BLOCK + 3..USE_BLOCK + 4);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_away_while_a_block_is_reserved_takes_none_with_him() {
+        let site = site().await;
+        let (uses, key) = (uses(&site, LOG_EPOCH), site.key(CARDS).await);
+        // Dropped at many moments: while the counter is read, while the permit is asked for, while the change is committed.
+        for step in 0..40 {
+            let app = app();
+            let call = uses.take(&app, &key, key.primary_version(), 1);
+            let _ = tokio::time::timeout(Duration::from_micros(50 * step), call).await;
+        }
+        assert!(take(&uses, &site, 1).await.is_ok());
+        let counter = site.directory.use_counter(key.id, key.primary).await.unwrap();
+        assert_eq!(counter.reserved, USE_BLOCK);
     }
 
     #[tokio::test]

@@ -109,8 +109,7 @@ impl Directory {
     }
 
     /// How many uses of a version of suite 0001 are reserved; read anew each time. Errors: `Tampered` also if its counter is missing.
-    pub async fn use_counter(&self, version: &Version) -> Result<UseCounter> {
-        let (key, number) = (version.key, version.number);
+    pub async fn use_counter(&self, key: KeyId, number: KeyVersion) -> Result<UseCounter> {
         let found = self.hot.reader.use_counter(*key.as_bytes(), number.number()).await?;
         let found =
             found.ok_or_else(|| StoreError::tampered(format!("use_counters {key}/{number}"), "it is missing"))?;

@@ -148,9 +148,9 @@ impl SessionThread {
         self.charge(key, plaintext.len())?;
         let header = Header::new(Suite::TokenGcm, id, version, input.data_key, plaintext.len())
             .map_err(|error| Fault::Answer(TokenError::Refused(error.to_string().into())))?;
-        token_gcm::seal_with(&header, &input.ec_hash, |aad, place, out| {
-            self.timed(|session| iv::seal(session, source, key.handle, place, aad, plaintext, out))?;
-            match *place == [0; 12] {
+        token_gcm::seal_with(&header, &input.ec_hash, |aad, iv, out| {
+            self.timed(|session| iv::seal(session, source, key.handle, iv, aad, plaintext, out))?;
+            match *iv == [0; 12] {
                 true => Err(Fault::WrongAnswer("sealed without an iv".into())),
                 false => Ok(()),
             }
