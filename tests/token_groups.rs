@@ -158,8 +158,7 @@ async fn verify_asks_every_token_about_every_version_and_names_what_cannot_be_co
     let record = server
         .records()
         .into_iter()
-        .filter(|record| record.operation() == "VerifyKeys")
-        .next_back()
+        .rfind(|record| record.operation() == "VerifyKeys")
         .unwrap();
     assert_eq!((record.number("items"), record.number("failed")), (1, 0));
     server.stop().await;

@@ -93,7 +93,11 @@ impl Manifest {
             }
             Trust::Custodians { group, keys, quorum } => {
                 let custodians = Custodians::new(keys, *quorum).map_err(ManifestError::Custodians)?;
-                let signatures = Signatures::read(&Signatures::beside(&source.path)).map_err(unreadable)?;
+                let beside = Signatures::beside(&source.path);
+                let signatures = Signatures::read(&beside).map_err(|error| ManifestError::Unreadable {
+                    path: beside.display().to_string(),
+                    error,
+                })?;
                 let signers = custodians.signers(&bytes, &signatures);
                 if signers < custodians.quorum() {
                     let quorum = custodians.quorum();

@@ -148,8 +148,8 @@ impl Token {
     /// tokens, in another one than made it, so that no key is in use that the loss of one token would lose. `None`: the token holds an
     /// object of this key and version already, which is left alone: take another version.
     ///
-    /// Errors: `TokenUnavailable` also if no second token can check it now; `TokenRefuses` for a token that lacks what the suite needs, and
-    /// for a resident key in a group of several tokens.
+    /// Errors: `TokenUnavailable` also if no second token can check it now; `TokenRefuses` for a token that lacks what the suite needs;
+    /// `InvalidArgument` for a resident key in a group of several tokens.
     pub async fn make_version<A: MakesKey>(
         &self,
         permit: &Permit<A>,
@@ -159,8 +159,8 @@ impl Token {
     ) -> Result<Option<MadeKey>> {
         let environment = permit.on().environment().ok_or_else(|| misuse("no environment"))?.id;
         if residency == Residency::TokenResident && self.members.list().len() > 1 {
-            let why = "the group has several tokens, and such a key would live in one of them only: make a wrapped key";
-            return Err(TokenError::Refused(why.into()).into());
+            let why = "the environment's group has several tokens, and such a key would live in one of them only: make a wrapped key";
+            return Err(Error::invalid("residency", why));
         }
         let place = Place {
             environment,

@@ -59,6 +59,11 @@ impl Record {
         self.text("/object")
     }
 
+    /// Serial number of the token that worked; empty if none did.
+    pub fn token(&self) -> &str {
+        self.text("/token/serial")
+    }
+
     /// UUID of the key that was worked on; empty if none was.
     pub fn key_id(&self) -> &str {
         self.text("/key/id")

@@ -7,6 +7,7 @@
 
 pub mod ca;
 pub mod canary;
+pub mod ceremony;
 pub mod client;
 pub mod disk;
 pub mod load;

@@ -23,7 +23,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 pub use attempt::{Attempt, Trial, TrialError};
 
-use crate::token::{Latch, TokenConfig};
+use crate::token::{Latch, Signatures, TokenConfig};
 
 /// Scopes (signals, abstract sockets) came last of what is used here.
 const LANDLOCK: ABI = ABI::V6;
@@ -117,7 +117,8 @@ impl Sandbox {
         file.map_err(failed(tombstones))?;
 
         let mut reads = places::of_every_module(&config.module);
-        reads.extend([config.manifest.clone(), tombstones.to_owned()]);
+        let signatures = Signatures::beside(&config.manifest);
+        reads.extend([config.manifest.clone(), signatures, tombstones.to_owned()]);
         let (configurations, storage) = places::of_known_modules(&config.module);
         reads.extend(configurations);
         reads.extend(config.module_reads.iter().cloned());

@@ -1,0 +1,127 @@
+//! One group of two tokens behind one service: shared load, a lost token, a token that comes back (A1, A6, A7, T13).
+
+#![allow(clippy::unwrap_used)] // all of this file is a test
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use keyreeve_proto::v1 as proto;
+use support::{ADMIN, Client, PATIENCE, Setup, TestServer, text};
+use tonic::Code;
+
+const KEY: &str = "dev/shop/orders";
+
+/// Initialised, not serving; and where each token has its objects.
+fn two_tokens() -> (TestServer, [PathBuf; 2]) {
+    let mut server = Setup::default()
+        .group("main", &["dev", "staging", "prod"], &["one", "two"])
+        .prepare();
+    let places = ["one", "two"].map(|label| server.token.another(label));
+    server.hold_ceremony();
+    server.init();
+    (server, places)
+}
+
+async fn until(what: &str, mut true_: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while !true_().await {
+        assert!(std::time::Instant::now() < end, "not seen: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn serving(client: &Client) -> usize {
+    let status = client.system().get_status(proto::GetStatusRequest {}).await.unwrap();
+    status.into_inner().tokens.iter().filter(|token| token.serving).count()
+}
+
+/// Encrypts and decrypts without a pause until told to stop; every failure counts.
+async fn load(client: &Client, stop: &AtomicBool, failures: &AtomicUsize) -> usize {
+    let mut done = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let outcome = async {
+            let sealed = client.encrypt(KEY, b"hello", &[]).await?;
+            client.decrypt(KEY, &sealed, &[]).await
+        };
+        match outcome.await {
+            Ok(opened) => assert_eq!(opened, b"hello"),
+            Err(_) => _ = failures.fetch_add(1, Ordering::Relaxed),
+        }
+        done += 1;
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_token_costs_no_call_and_new_keys_wait_until_it_is_back() {
+    let (mut server, places) = two_tokens();
+    server.serve().await;
+    let client = server.admin().await;
+    assert_eq!(serving(&client).await, 2);
+    client.create_key(KEY).await.unwrap();
+
+    let (stop, failures) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let away = server.path("away"); // out of the directory in which the module looks for tokens
+    let events = async {
+        let both = async || {
+            let used: BTreeSet<String> = server
+                .records()
+                .iter()
+                .map(|record| record.token().to_owned())
+                .collect();
+            used.iter().filter(|serial| !serial.is_empty()).count() == 2
+        };
+        until("both tokens at work", both).await;
+        fs::rename(&places[1], &away).unwrap();
+        until("one token is lost", async || serving(&client).await == 1).await;
+        let refused = client.create_key("dev/shop/unchecked").await.map(drop).unwrap_err();
+        assert_eq!(
+            refused.code,
+            Code::Unavailable,
+            "a key that no second token has checked"
+        );
+        fs::rename(&away, &places[1]).unwrap();
+        until("it is back", async || serving(&client).await == 2).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (_, a, b) = tokio::join!(events, load(&client, &stop, &failures), load(&client, &stop, &failures));
+    assert_eq!(failures.load(Ordering::Relaxed), 0, "of {} calls", a + b);
+    client.create_key("dev/shop/checked").await.unwrap();
+    let verified = server.run_as(ADMIN, &["tokens", "verify"]);
+    assert!(verified.status.success(), "{}", text(&verified));
+}
+
+#[tokio::test]
+async fn a_service_starts_with_what_tokens_there_are() {
+    let (mut server, places) = two_tokens();
+    server.serve().await;
+    let client = server.admin().await;
+    client.create_key(KEY).await.unwrap();
+    let sealed = client.encrypt(KEY, b"hello", &[]).await.unwrap();
+    server.stop().await;
+
+    let away = server.path("away");
+    fs::rename(&places[0], &away).unwrap();
+    server.serve().await;
+    let client = server.admin().await;
+    assert_eq!(client.decrypt(KEY, &sealed, &[]).await.unwrap(), b"hello");
+    assert_eq!(serving(&client).await, 1);
+    fs::rename(&away, &places[0]).unwrap();
+    until("both serve", async || serving(&client).await == 2).await;
+}
+
+#[tokio::test]
+async fn a_resident_key_is_refused_where_it_would_live_in_one_token_of_several() {
+    let (mut server, _) = two_tokens();
+    server.serve().await;
+    let created = server.run_as(ADMIN, &["keys", "create", KEY, "--residency", "token-resident"]);
+    assert!(!created.status.success());
+    assert!(text(&created).contains("several tokens"), "{}", text(&created));
+}
