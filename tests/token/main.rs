@@ -1,6 +1,7 @@
 //! The token layer on real tokens: one contract for SoftHSM and, where KEYREEVE_KRYOPTIC names it, Kryoptic.
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
 
+mod campaign;
 mod ceremony;
 mod contract;
 mod failures;

@@ -15,6 +15,8 @@ pub const PIN: &str = "648219";
 const SO_PIN: &str = "73155920";
 /// Name of the controller's socket in the directory of a test.
 pub const CONTROL: &str = "control";
+/// Name of the trace of a test that is steered.
+pub const TRACE: &str = "trace.jsonl";
 const CHILD: &str = "KEYREEVE_TEST_CHILD";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,10 +66,12 @@ fn run_with(faultmod: Option<PathBuf>, steered: bool, kind: Kind, test: &str, bo
         .env("FAULTMOD_MODULE", module);
     if steered {
         child.env("FAULTMOD_CONTROL", directory.path().join(CONTROL));
+        child.env("FAULTMOD_TRACE", directory.path().join(TRACE));
     }
     let output = child.output().expect("the test binary starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "in the child process:\n{text}");
+    eprint!("{text}"); // seen with --nocapture
     assert!(text.contains("1 passed"), "the child ran no test named {test}:\n{text}");
 }
 
