@@ -51,18 +51,23 @@ struct Attempt {
 
 impl SessionThread {
     /// Runs `work`; after a fault that can be cured, cures it and runs `work` once more.
+    ///
+    /// What was worked while an era ended is dropped, good or bad: its handles may have been other keys' by then.
     pub fn recovering<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, TokenError> {
         self.be_ready()?;
         let era = self.shared.era();
         match work(self) {
+            _ if self.shared.era() != era => self.reopen()?,
             Ok(done) => return Ok(done),
             Err(fault) => self.cure(fault, Attempt { is_first: true, era })?,
         }
         let era = self.shared.era();
-        work(self).map_err(|fault| match self.cure(fault, Attempt { is_first: false, era }) {
-            Ok(()) => TokenError::Unavailable("the token failed twice under this call".into()),
-            Err(answer) => answer,
-        })
+        match work(self) {
+            _ if self.shared.era() != era => self.reopen()?,
+            Ok(done) => return Ok(done),
+            Err(fault) => self.cure(fault, Attempt { is_first: false, era })?,
+        }
+        Err(TokenError::Unavailable("the token failed twice under this call".into()))
     }
 
     /// After a recovery for which there was no room. Nothing is tried without a login: some tokens then answer as if they were broken.

@@ -150,7 +150,6 @@ impl SessionThread {
         self.recovering(|thread| {
             let key = thread.unwrapped_as(KeyType::EnvelopePrf, blob, place)?;
             let keys = inputs.iter().map(|input| thread.message_keys(&key, input)).collect();
-            let keys = thread.if_still_valid(&key, keys);
             thread.let_go(key);
             keys
         })
@@ -218,17 +217,6 @@ impl SessionThread {
             }
             result
         })
-    }
-
-    /// What was worked with `key`, unless its era ended meanwhile: then its handle may be another key's by now.
-    pub fn if_still_valid<T>(&self, key: &UnwrappedKey, result: Result<T, Fault>) -> Result<T, Fault> {
-        if key.era == self.shared.era() {
-            return result;
-        }
-        Err(Fault::Call(CallError {
-            function: Function::C_SignInit,
-            code: ReturnCode::KEY_HANDLE_INVALID,
-        }))
     }
 
     /// Lets a key go; destroys its handle if it left the cache meanwhile and nobody else works with it.

@@ -278,8 +278,8 @@ impl Shared {
         Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The present keeper's. A key that another keeper unwrapped is dead, and its handle may name another key: whoever worked with
-    /// one looks here afterwards.
+    /// The present keeper's. What another keeper unwrapped is dead, and its handles may name other keys: whoever worked with one looks
+    /// here before and after.
     pub fn era(&self) -> u64 {
         self.era.load(Ordering::SeqCst)
     }

@@ -179,7 +179,6 @@ impl SessionThread {
             }
             Ok(self.read_attributes(key.handle)?)
         })();
-        let result = self.if_still_valid(&key, result);
         self.let_go(key);
         result
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyreeve::token::{Host, Latch, OpenError, TokenConfig, init};
 use keyreeve_pkcs11::{
-    Access, Attribute, Mechanism, Module, Selector, Session, Template,
+    Access, Attribute, Class, Mechanism, Module, Selector, Session, Template,
     presets::{self, Life},
 };
 
@@ -16,6 +16,7 @@ use crate::{
 
 contract! {
     a_wrong_pin_is_tried_once_and_never_again => wrong_pin;
+    a_latch_that_names_no_pin_stands_against_every_one => nameless_latch;
     a_corrected_pin_file_opens_the_latch => corrected_pin;
     a_latch_that_cannot_be_written_lets_no_pin_be_tried => unwritable_latch;
     a_manifest_of_another_token_is_refused => other_token;
@@ -47,6 +48,18 @@ fn wrong_pin(test: &TestModule) {
         !text.contains("000000") && !text.contains(PIN),
         "the latch holds no PIN"
     );
+}
+
+fn nameless_latch(test: &TestModule) {
+    let config = initialised(test);
+    let latch = Latch::of(&data(test), &serial(test));
+    latch.set(Class::Pin, "CKR_PIN_INCORRECT", None).unwrap();
+    let error = start(test, config.clone())
+        .err()
+        .expect("which PIN it was is not known");
+    assert!(matches!(error, OpenError::PinLatched { .. }), "{error}");
+    latch.unlatch("a test", "it goes on").unwrap();
+    start(test, config).unwrap().stop();
 }
 
 fn corrected_pin(test: &TestModule) {

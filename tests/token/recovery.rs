@@ -9,7 +9,7 @@ use std::{
 use cryptoki::object::Attribute;
 use keyreeve::{
     model::Blob,
-    token::{Call, Host, Lane, Latch, OpenError, ThreadHost, TokenConfig, TokenError},
+    token::{Answer, Call, Host, Lane, Latch, OpenError, ThreadHost, TokenConfig, TokenError},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Calls, Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
@@ -40,6 +40,7 @@ contract! { steered through faultmod:
     refusals_never_add_up_to_a_broken_token => refusals;
     cured_failures_in_a_row_are_a_broken_token => cured_failures;
     a_module_that_overstates_a_length_is_a_broken_token => overstated_length;
+    what_was_worked_while_another_thread_replaced_the_keeper_is_worked_again => ended_era;
     keys_made_after_a_lost_login_are_the_same_keys => lost_login;
 }
 
@@ -54,10 +55,14 @@ struct Served {
 
 impl Served {
     fn new(test: &TestModule) -> Self {
+        Self::with(test, 1, 500)
+    }
+
+    fn with(test: &TestModule, session_threads: usize, call_deadline_ms: u64) -> Self {
         let controller = controller(test);
         let mut config = initialised(test);
-        config.session_threads = 1;
-        config.call_deadline_ms = 500;
+        config.session_threads = session_threads;
+        config.call_deadline_ms = call_deadline_ms;
         let host = start(test, config.clone()).unwrap();
         let blob = Arc::new(make(&host, place(1)).blob);
         let before = keys(&host, &blob, place(1)).unwrap();
@@ -349,6 +354,28 @@ fn ambiguous(test: &TestModule) {
             served.host = start(test, served.config.clone()).unwrap();
         }
     }
+}
+
+fn ended_era(test: &TestModule) {
+    let served = Served::with(test, 2, 60_000);
+    served.set([Rule::on(Function::C_Sign, Fault::Hang { when: When::After }).nth(1)]);
+    let call = keys_call(&served.blob, place(1), 1);
+    let waiting = submit(&served.host, call, Lane(1), Duration::from_secs(60));
+    let struck = || served.controller.counts(std::process::id()).unwrap()[&Function::C_Sign].faults;
+    wait_for(|| (struck() == 1).then_some(()));
+    // Its answer is there, and not yet out of the module. The other thread loses its session, and with it all keys.
+    let closed = returned(ReturnCode::SESSION_CLOSED, When::Before);
+    served.controller.set(once(Function::C_SignInit, closed)).unwrap();
+    assert_same(&served.before, &served.keys().unwrap(), place(1));
+    let (opened, signed) = (served.calls(Function::C_OpenSession), served.calls(Function::C_Sign));
+    served.controller.release().unwrap();
+    let Ok(Answer::EnvelopeKeys(keys)) = waiting.blocking_recv().unwrap() else {
+        panic!("it was not answered")
+    };
+    assert_same(&served.before, &keys[0], place(1));
+    assert_eq!(served.calls(Function::C_OpenSession), opened + 1);
+    assert_eq!(served.calls(Function::C_Sign), signed + 1, "with another handle");
+    served.host.stop();
 }
 
 fn refusals(test: &TestModule) {

@@ -188,8 +188,9 @@ pub struct Supervisor {
     plan: Plan,
     shared: Arc<Shared>,
     deaths: Window,
-    /// Of starts that failed while another worker serves.
+    /// Of starts that failed while another worker serves; the next one not before that time.
     backoff: Backoff,
+    start_after: Instant,
     ended: mpsc::UnboundedReceiver<(u64, Death)>,
     tell_end: mpsc::UnboundedSender<(u64, Death)>,
     /// The start under way.
@@ -214,6 +215,7 @@ impl Supervisor {
             shared,
             deaths: Window::new(DEATHS, DEATHS_WITHIN),
             backoff: Backoff::default(),
+            start_after: Instant::now(),
             ended,
             tell_end,
             starting: None,
@@ -293,7 +295,7 @@ impl Supervisor {
         }
         if standby.is_none() {
             drop(standby);
-            self.begin_start(Duration::ZERO);
+            self.begin_start();
         }
     }
 
@@ -373,14 +375,14 @@ impl Supervisor {
         }
     }
 
-    fn begin_start(&mut self, delay: Duration) {
-        if self.starting.is_some() {
+    fn begin_start(&mut self) {
+        let too_early = self.shared.active().is_some() && Instant::now() < self.start_after;
+        if self.starting.is_some() || too_early {
             return;
         }
         let (tell, started) = oneshot::channel();
         let plan = self.plan.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
             let _ = tell.send(plan.start().await);
         });
         self.starting = Some(started);
@@ -406,8 +408,7 @@ impl Supervisor {
                     return;
                 }
                 if self.shared.active().is_some() {
-                    let delay = self.backoff.next(jitter());
-                    self.begin_start(delay);
+                    self.start_after = Instant::now() + self.backoff.next(jitter());
                     return;
                 }
                 self.shared.refuse_all(&text);
