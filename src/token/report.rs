@@ -7,12 +7,14 @@ use serde::Serialize;
 
 use super::{
     config::TokenConfig,
+    iv,
     known_answer::{self, KnownAnswer, Outcome},
     manifest::Manifest,
     open::{self, OpenError, OpenToken},
     probe::{self, Probe},
     root_keys::RootKeys,
 };
+use crate::model::IvSource;
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
@@ -178,6 +180,16 @@ fn quirks(token: &OpenToken, offered: &[Mechanism], answers: &[KnownAnswer]) -> 
         Some(mechanism) => format!("RFC 5649 (KWP) is mechanism {:#x}", mechanism.0),
         None => "RFC 5649 (KWP) is not offered under any number".to_owned(),
     }];
+    quirks.push(
+        match iv::source(&token.session, offered) {
+            Some(IvSource::TokenMessage) => "ivs of suite 0001 are made by the token in the sealing call",
+            Some(IvSource::TokenRandom) => {
+                "ivs of suite 0001 are bytes of the token's generator, handed back to it: it has no message calls"
+            }
+            None => "no AES-GCM with AES-CMAC: keys of suite 0001 cannot be made",
+        }
+        .to_owned(),
+    );
     if !offered.contains(&Mechanism::EDDSA) {
         quirks.push("no Ed25519: AUDIT signs with ECDSA P-256".to_owned());
     }

@@ -119,7 +119,6 @@ impl SessionThread {
                 .iter()
                 .map(|input| thread.seal_one(source, &key, input))
                 .collect();
-            let sealed = thread.if_still_valid(&key, sealed);
             thread.let_go(key);
             sealed
         })
@@ -175,7 +174,6 @@ impl SessionThread {
                 let opened = thread.timed(|session| session.gcm_open(key.handle, iv, &aad, ciphertext));
                 opened.map_err(Fault::Call)
             });
-            let opened = thread.if_still_valid(&key, opened);
             thread.let_go(key);
             does_not_open = opened.as_ref().is_err_and(|fault| match fault {
                 Fault::Call(error) => {

@@ -360,7 +360,7 @@ fn ended_era(test: &TestModule) {
     let served = Served::with(test, 2, 60_000);
     served.set([Rule::on(Function::C_Sign, Fault::Hang { when: When::After }).nth(1)]);
     let call = keys_call(&served.blob, place(1), 1);
-    let waiting = submit(&served.host, call, Lane(1), Duration::from_secs(60));
+    let waiting = submit(&served.host, call, Lane::of(None, "caller"), Duration::from_secs(60));
     let struck = || served.controller.counts(std::process::id()).unwrap()[&Function::C_Sign].faults;
     wait_for(|| (struck() == 1).then_some(()));
     // Its answer is there, and not yet out of the module. The other thread loses its session, and with it all keys.

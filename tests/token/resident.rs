@@ -31,6 +31,7 @@ contract! {
     a_reference_of_another_key_or_value_is_refused => foreign;
     a_key_that_another_tool_deleted_is_refused_and_trips_nothing => deleted;
     a_doubled_object_latches_the_token => doubled;
+    a_lost_login_is_cured_and_destroys_nothing => lost_login;
 }
 
 mod in_worker_processes {
@@ -184,16 +185,23 @@ fn foreign(test: &TestModule) {
 }
 
 fn deleted(test: &TestModule) {
-    let config = initialised(test);
-    let host = start(test, config.clone()).unwrap();
-    let (prf, _) = both(&host);
-    host.stop();
-    let (session, found) = objects(test, place(1));
-    session.destroy(found[0]).unwrap();
-    finish(session);
-    let host = start(test, config).unwrap();
-    let error = keys(&host, &prf, place(1)).err().expect("it is gone");
-    assert!(error.to_string().contains("no object of this version"), "{error}");
+    let host = start(test, initialised(test)).unwrap();
+    let (prf, gcm) = both(&host);
+    let envelopes = seal_all(&host, &gcm, place(2), &[b"hello"]).unwrap();
+    // Under handles that are in the cache.
+    let (library, slot) = beside(test);
+    let session = library.open_rw_session(slot).unwrap();
+    for number in [1, 2] {
+        let id = cka_id(place(number).key, place(number).version).to_vec();
+        for object in session.find_objects(&[cryptoki::object::Attribute::Id(id)]).unwrap() {
+            session.destroy_object(object).unwrap();
+        }
+    }
+    drop(session);
+    let gone = |error: TokenError| assert!(error.to_string().contains("no object of this version"), "{error}");
+    gone(keys(&host, &prf, place(1)).err().expect("it is gone"));
+    gone(seal_all(&host, &gcm, place(2), &[b"hello"]).unwrap_err());
+    gone(open_all(&host, &gcm, place(2), vec![(envelopes[0].clone(), CONTEXT)]).unwrap_err());
     assert_eq!(host.status().fault, None);
     host.stop();
 }
@@ -213,6 +221,30 @@ fn doubled(test: &TestModule) {
     assert!(matches!(keys(&host, &prf, place(1)), Err(TokenError::WrongAnswer(_))));
     host.stop();
     latched(test, &config);
+}
+
+fn lost_login(test: &TestModule) {
+    let host = start(test, initialised(test)).unwrap();
+    let (prf, gcm) = both(&host);
+    let before = keys(&host, &prf, place(1)).unwrap();
+    let envelopes = seal_all(&host, &gcm, place(2), &[b"hello"]).unwrap();
+    // Another part of the process logs out: all handles of private objects are gone.
+    let (library, slot) = beside(test);
+    library.open_ro_session(slot).unwrap().logout().unwrap();
+    assert_same(&before, &keys(&host, &prf, place(1)).unwrap(), place(1));
+    let opened = open_all(&host, &gcm, place(2), vec![(envelopes[0].clone(), CONTEXT)]);
+    assert_eq!(opened.unwrap(), [Some(b"hello".to_vec())]);
+    assert_eq!(host.status().fault, None);
+    host.stop();
+}
+
+/// The module as another part of this process has it.
+fn beside(test: &TestModule) -> (cryptoki::context::Pkcs11, cryptoki::slot::Slot) {
+    let library = cryptoki::context::Pkcs11::new(&test.path).unwrap();
+    let slots = library.get_slots_with_initialized_token().unwrap();
+    let is_first = |slot: &cryptoki::slot::Slot| library.get_token_info(*slot).unwrap().label() == "first";
+    let slot = slots.into_iter().find(is_first).unwrap();
+    (library, slot)
 }
 
 fn latched(test: &TestModule, config: &TokenConfig) {

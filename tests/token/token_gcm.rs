@@ -10,7 +10,7 @@ use keyreeve::{
     },
 };
 use keyreeve_envelope::{Plaintext, token_gcm::Envelope};
-use keyreeve_faultmod::{Function, ReturnCode, Rule, Schedule, When};
+use keyreeve_faultmod::{Fault, Function, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::Selector;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     contract::by_workers,
     fixture::{ask, bury, controller, data, initialised, keys, make, make_of, place, returned, serve, workers},
     support::{self, Kind, TestModule},
+    workers::standby,
 };
 
 contract! {
@@ -33,6 +34,8 @@ contract! {
 
 contract! { steered through faultmod:
     a_token_that_makes_an_iv_twice_is_latched_at_its_start => equal_ivs;
+    a_decryption_that_fails_like_a_dead_token_is_the_envelopes_fault_where_canary_answers => canary_decides;
+    a_token_that_dies_under_a_seal_or_an_open_costs_the_caller_no_error => next_worker;
 }
 
 mod in_worker_processes {
@@ -205,6 +208,62 @@ fn equal_ivs(test: &TestModule) {
     assert!(error.to_string().contains("ivs"), "{error}");
     let latch = keyreeve::token::Latch::of(&data(test), &serial(test)).read().unwrap();
     assert_eq!(latch.class, "E13");
+}
+
+fn canary_decides(test: &TestModule) {
+    let controller = controller(test);
+    let served = workers(test, initialised(test)).unwrap();
+    let blob = made(&served.host, place(1));
+    let envelope = seal(&served.host, &blob, place(1), b"hello").unwrap();
+    let (active, ready) = standby(&served);
+    for code in [
+        ReturnCode::DEVICE_ERROR,
+        ReturnCode::GENERAL_ERROR,
+        ReturnCode::FUNCTION_FAILED,
+    ] {
+        let fault = Fault::Return {
+            code,
+            when: When::Before,
+        };
+        let rule = Rule::on(Function::C_Decrypt, fault).times(1);
+        controller.set_for(active, Schedule::new(1).rule(rule)).unwrap();
+        assert_eq!(open(&served.host, &blob, place(1), &envelope, CONTEXT).unwrap(), None);
+        let opened = open(&served.host, &blob, place(1), &envelope, CONTEXT).unwrap();
+        assert_eq!(opened.unwrap(), b"hello");
+    }
+    assert_eq!(served.host.status().fault, None);
+    assert_eq!(
+        served.host.workers(),
+        (Some(active), Some(ready)),
+        "nothing was tripped"
+    );
+    served.host.stop();
+}
+
+fn next_worker(test: &TestModule) {
+    let controller = controller(test);
+    let served = workers(test, initialised(test)).unwrap();
+    let blob = made(&served.host, place(1));
+    let envelope = seal(&served.host, &blob, place(1), b"hello").unwrap();
+    let gone = Fault::Return {
+        code: ReturnCode::DEVICE_REMOVED,
+        when: When::Before,
+    };
+    let seals = match test.kind {
+        Kind::SoftHsm => Function::C_Encrypt,
+        Kind::Kryoptic => Function::C_EncryptMessage,
+    };
+    for function in [Function::C_Decrypt, seals] {
+        let (active, ready) = standby(&served);
+        let rule = Rule::on(function, gone.clone()).times(1);
+        controller.set_for(active, Schedule::new(1).rule(rule)).unwrap();
+        let opened = open(&served.host, &blob, place(1), &envelope, CONTEXT).unwrap();
+        assert_eq!(opened.unwrap(), b"hello");
+        let again = seal(&served.host, &blob, place(1), b"hello").unwrap();
+        assert_ne!(again, envelope);
+        assert_eq!(served.host.workers().0, Some(ready));
+    }
+    served.host.stop();
 }
 
 fn serial(test: &TestModule) -> String {

@@ -54,7 +54,7 @@ fn started(test: &TestModule) -> (Workers, Arc<Blob>, MessageKeys) {
 }
 
 /// Waits until a second worker is ready. Returns the pids of the one that works and of that one.
-fn standby(served: &Workers) -> (u32, u32) {
+pub fn standby(served: &Workers) -> (u32, u32) {
     wait_for(|| {
         let (active, standby) = served.host.workers();
         active.zip(standby)
