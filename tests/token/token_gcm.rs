@@ -255,7 +255,7 @@ fn next_worker(test: &TestModule) {
     };
     for function in [Function::C_Decrypt, seals] {
         let (active, ready) = standby(&served);
-        let rule = Rule::on(function, gone.clone()).times(1);
+        let rule = Rule::on(function, gone).times(1);
         controller.set_for(active, Schedule::new(1).rule(rule)).unwrap();
         let opened = open(&served.host, &blob, place(1), &envelope, CONTEXT).unwrap();
         assert_eq!(opened.unwrap(), b"hello");
