@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use keyreeve_proto::v1::{GetStatusRequest, KeySuite};
+use keyreeve_proto::v1::{GetStatusRequest, KeyResidency, KeySuite};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
 use support::load::{self, Load};
@@ -293,6 +293,34 @@ async fn a_version_of_suite_0001_encrypts_no_more_after_a_restore_until_it_is_ro
     admin.rotate_key(cards).await.unwrap();
     let sealed = admin.encrypt(cards, b"after", &[]).await.unwrap();
     assert_eq!(admin.decrypt(cards, &sealed, &[]).await.unwrap(), b"after");
+}
+
+/// The token was not restored: what it made after the backup is there, and must not be taken for what comes now.
+#[tokio::test]
+async fn a_resident_key_opens_after_a_restore_and_its_rotation_passes_over_what_the_token_has() {
+    let mut drill = Drill::new().await;
+    let (admin, vault) = (drill.server.admin().await, "dev/shop/vault");
+    let made = admin.create_key_in(vault, KeySuite::TokenGcm, KeyResidency::TokenResident);
+    made.await.unwrap();
+    let sealed = admin.encrypt(vault, b"before", &[]).await.unwrap();
+    drill.back_up();
+    admin.rotate_key(vault).await.unwrap();
+    let lost = admin.encrypt(vault, b"after the backup", &[]).await.unwrap();
+    assert!(drill.server.stop().await.success());
+    drill.wipe();
+    drill.serves_after_a_restore().await;
+
+    let admin = drill.server.admin().await;
+    assert_eq!(admin.decrypt(vault, &sealed, &[]).await.unwrap(), b"before");
+    let rotated = admin.rotate_key(vault).await.unwrap();
+    let numbers: Vec<u32> = rotated.versions.iter().map(|version| version.version).collect();
+    assert_eq!(numbers, [1, 3]);
+    let sealed = admin.encrypt(vault, b"now", &[]).await.unwrap();
+    assert_eq!(admin.decrypt(vault, &sealed, &[]).await.unwrap(), b"now");
+    assert_eq!(
+        support::fault(admin.decrypt(vault, &lost, &[]).await).reason,
+        "DECRYPT_FAILED"
+    );
 }
 
 /// The directories that hold segments, the oldest first.

@@ -61,6 +61,7 @@ pub fn run_on(session: &Session, kek: &Template) -> Result<Vec<Probe>, CallError
         let mut probes = subjects.kek_decrypts();
         probes.extend(subjects.unwraps_weaker());
         probes.extend(subjects.unwrapped_key()?);
+        probes.extend(subjects.gcm_key());
         probes.push(subjects.makes_trusted());
         // Last: where a change passes, the KEK is another one afterwards.
         probes.extend(subjects.kek_changes());
@@ -238,6 +239,20 @@ impl Subjects<'_> {
                 required,
             })
             .collect())
+    }
+
+    /// A key of suite 0001, where the token has such: it encrypts, so what else it encrypts with matters.
+    fn gcm_key(&self) -> Option<Probe> {
+        let template = presets::gcm_key_in_use().value_len(32);
+        let key = self.session.generate_key(Mechanism::AES_KEY_GEN, &template).ok()?;
+        let encrypts = self.session.encrypt(Mechanism::AES_ECB, key, &[0; 16]).is_ok();
+        let _ = self.session.destroy(key);
+        Some(Probe {
+            name: format!("a key of suite 0001 does not encrypt with {}", Mechanism::AES_ECB),
+            holds: !encrypts,
+            consequence: "ALLOWED_MECHANISMS is not enforced: whoever has the session learns what AES-GCM keeps secret of a key",
+            required: false,
+        })
     }
 
     /// Whether a user session may make TRUSTED keys: if so, WRAP_WITH_TRUSTED would prove nothing, and is not set.

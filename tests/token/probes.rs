@@ -19,8 +19,10 @@ contract! {
 }
 
 fn sound(test: &TestModule) {
-    let holes = holes(&probe::run(&test.session()).unwrap());
-    assert_eq!(holes, Vec::<String>::new());
+    let probes = probe::run(&test.session()).unwrap();
+    assert_eq!(holes(&probes), Vec::<String>::new());
+    let of_suite_0001 = probes.iter().find(|probe| probe.name.contains("suite 0001"));
+    assert!(of_suite_0001.unwrap().holds);
 }
 
 fn modifiable(test: &TestModule) {
