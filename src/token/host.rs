@@ -42,7 +42,8 @@ pub struct Place {
     pub version: KeyVersion,
 }
 
-/// One typed call. There is no call that works caller-chosen bytes with a key; each may be made twice.
+/// One typed call, which may be made twice. Bytes of a caller's choice are worked with a key by `Seal` alone, which makes header,
+/// associated data and iv itself.
 #[derive(Clone)]
 pub enum Call {
     /// Message keys of one version, one for each input, in order.

@@ -4,11 +4,11 @@
 
 use std::io::{self, Read};
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Length, id and kind.
 const HEADER: usize = 4 + 8 + 1;
-/// A batch part has 32 inputs of 96 bytes, an answer at most 4 KiB: far below.
+/// Sixteen messages of 8 KiB to be sealed in the token, with what belongs to them: half of it.
 const MAX_BODY: usize = 256 * 1024;
 /// Room kept for reading.
 const ROOM: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub fn extend(out: &mut Vec<u8>, at: usize, more: &[u8]) {
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// What was read and is not taken yet. Wiped when dropped: answers are secret.
+/// What was read and is not taken yet. Wiped once it is taken, and when dropped: plaintexts and keys go through it.
 pub struct Frames {
     bytes: Zeroizing<Vec<u8>>,
     start: usize,
@@ -119,11 +119,14 @@ impl Frames {
 
     fn make_room(&mut self) {
         if self.start == self.end {
+            self.bytes[..self.end].zeroize();
             (self.start, self.end) = (0, 0);
         }
         if self.bytes.len() - self.end < ROOM / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            let left = self.end - self.start;
+            self.bytes[left..self.end].zeroize();
+            (self.start, self.end) = (0, left);
             if self.bytes.len() - self.end < ROOM / 2 {
                 let mut larger = Zeroizing::new(vec![0; self.bytes.len() + ROOM]);
                 larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
@@ -166,6 +169,19 @@ mod tests {
                 }
             }
             assert_eq!(seen, 500, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_is_wiped_before_more_is_read() {
+        let mut sent = Vec::new();
+        put(&mut sent, 1, 1, |out| out.extend([7; 900]));
+        for cut in [sent.len(), 100] {
+            let mut frames = Frames::new();
+            frames.fill(|room| (&sent[..]).read(room)).unwrap();
+            frames.next().unwrap().unwrap();
+            frames.fill(|room| (&sent[..cut]).read(room)).unwrap();
+            assert!(frames.bytes[cut..].iter().all(|byte| *byte == 0), "cut at {cut}");
         }
     }
 
