@@ -83,8 +83,9 @@ mod tests {
     use super::*;
     use crate::{
         keys::{DestroyKey, Reason, RequestId},
-        model::KeyState,
+        model::{KeyState, Residency, Suite},
         operations::testing::Site,
+        token::TokenError,
     };
 
     const DAY_MS: i64 = 86_400_000;
@@ -121,6 +122,28 @@ mod tests {
         assert_eq!(site.last_record().actor.id, ERASE_JOB);
         let records = site.record_count();
 
+        destroy_due(&site.keys, &site.gate).await;
+        assert_eq!(site.record_count(), records, "once is enough");
+    }
+
+    #[tokio::test]
+    async fn what_lives_in_the_token_is_removed_in_the_same_round_and_tried_again_if_the_token_fails() {
+        let site = Site::with(Suite::TokenGcm, Residency::TokenResident).await;
+        site.create_key(LATER).await.unwrap();
+        schedule(&site, DUE, 7).await;
+        schedule(&site, LATER, 7).await;
+        site.place.clock.advance_ms(7 * DAY_MS);
+        site.host.fail_with(Some(TokenError::Unavailable("gone".into())));
+        destroy_due(&site.keys, &site.gate).await;
+        for key in [DUE, LATER] {
+            assert_eq!(site.key(key).await.state(), KeyState::Destroyed);
+        }
+        assert_eq!(site.host.objects(), 2);
+
+        site.host.fail_with(None);
+        destroy_due(&site.keys, &site.gate).await;
+        assert_eq!(site.host.objects(), 0);
+        let records = site.record_count();
         destroy_due(&site.keys, &site.gate).await;
         assert_eq!(site.record_count(), records, "once is enough");
     }
