@@ -37,5 +37,6 @@ demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a ref
 dev: install ## Starts a throwaway server on a throwaway token and says how to reach it
 	@cargo run --locked --quiet -- dev
 
-bench: install ## Measures CPU per operation; prints a table, writes target/bench/service.json
-	@benches/run.sh
+bench: install ## Measures CPU per operation, isolation, recovery, overload; prints tables, writes target/bench/*.json
+	@benches/run.sh service
+	@benches/run.sh resilience

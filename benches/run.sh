@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
-# Builds the service and its benchmarks in the release profile and measures; further arguments go to the plan (see --help).
+# Builds the service and its benchmarks in the release profile and measures one part: service or resilience. Further arguments go to its
+# plan (see --help).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+part=service
+if [[ ${1:-} == service || ${1:-} == resilience ]]; then
+    part=$1
+    shift
+fi
 cargo build --release --locked --quiet -p keyreeve -p keyreeve-bench
-exec target/release/keyreeve-bench service --keyreeve target/release/keyreeve "$@"
+exec target/release/keyreeve-bench "$part" --keyreeve target/release/keyreeve "$@"

@@ -4,7 +4,7 @@ use std::{
     io::BufRead,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use keyreeve_client::{Client, ClientConfig};
 use keyreeve_proto::v1::{crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient, *};
 use serde::{Deserialize, Serialize};
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 
 use crate::Failure;
 
@@ -47,6 +47,15 @@ pub struct Options {
     connections: usize,
     #[arg(long, default_value_t = 1000)]
     milliseconds: u64,
+    /// Calls a second that are begun whether others are answered or not; without it, `--concurrency` are kept in flight.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Deadline of each call, sent to the service.
+    #[arg(long)]
+    deadline_ms: Option<u64>,
+    /// Keys are used as often as Zipf's law says, with this exponent, instead of equally often.
+    #[arg(long)]
+    zipf: Option<f64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,13 +73,16 @@ pub enum Operation {
     Handshake,
 }
 
-/// What one run measured.
+/// What one run measured. Latencies are those of calls that were served.
 #[derive(Serialize, Deserialize)]
 pub struct Measured {
     pub operations: u64,
     pub errors: u64,
+    /// RESOURCE_EXHAUSTED.
+    pub refused: u64,
     pub p50_us: u64,
     pub p99_us: u64,
+    pub worst_us: u64,
     pub seconds: f64,
 }
 
@@ -106,73 +118,137 @@ async fn connect(options: &Options) -> Result<Channel, Failure> {
     Ok(Client::connect(config).await?.channel())
 }
 
-/// Keeps `concurrency` calls in flight until `time` has passed.
+/// Works until `time` has passed.
 async fn work(options: &Arc<Options>, channels: &[Channel], time: Duration) -> Result<Measured, Failure> {
-    let (errors, next) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let end = started + time;
     let mut tasks = Vec::new();
-    if options.operation == Operation::Stream {
-        let per_stream = options.concurrency.div_ceil(channels.len());
+    if let Some(rate) = options.rate {
         for channel in channels {
-            tasks.push(tokio::spawn(stream(
+            let rate = rate as f64 / channels.len() as f64;
+            tasks.push(tokio::spawn(paced(
                 options.clone(),
                 channel.clone(),
-                per_stream,
+                rate,
                 end,
-                errors.clone(),
+                next.clone(),
             )));
+        }
+    } else if options.operation == Operation::Stream {
+        let per_stream = options.concurrency.div_ceil(channels.len());
+        for channel in channels {
+            tasks.push(tokio::spawn(stream(options.clone(), channel.clone(), per_stream, end)));
         }
     } else {
         for index in 0..options.concurrency {
             let channel = channels[index % channels.len()].clone();
-            tasks.push(tokio::spawn(calls(
-                options.clone(),
-                channel,
-                end,
-                errors.clone(),
-                next.clone(),
-            )));
+            tasks.push(tokio::spawn(calls(options.clone(), channel, end, next.clone())));
         }
     }
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = Tally::new()?;
     for task in tasks {
-        all += task.await??;
+        all.add(task.await??);
     }
     let per_call = if options.operation == Operation::Batch {
         BATCH as u64
     } else {
         1
     };
-    Ok(measured(&all, per_call, &errors, started))
+    Ok(all.measured(per_call, started))
 }
 
 const BATCH: usize = 100;
 
-async fn calls(
+/// What became of calls.
+struct Tally {
+    served: Histogram<u64>,
+    refused: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            served: Histogram::new(3)?,
+            refused: 0,
+            failed: 0,
+        })
+    }
+
+    fn count<T>(&mut self, outcome: Result<T, Status>, begun: Instant) {
+        match outcome {
+            // It grows with what it records.
+            Ok(_) => drop(self.served.record(micros(begun))),
+            Err(status) if status.code() == Code::ResourceExhausted => self.refused += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.served += other.served;
+        self.refused += other.refused;
+        self.failed += other.failed;
+    }
+
+    fn measured(&self, per_call: u64, started: Instant) -> Measured {
+        Measured {
+            operations: self.served.len() * per_call,
+            errors: self.failed,
+            refused: self.refused,
+            p50_us: self.served.value_at_quantile(0.5),
+            p99_us: self.served.value_at_quantile(0.99),
+            worst_us: self.served.max(),
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Begins `rate` calls a second, and waits for all of them.
+async fn paced(
     options: Arc<Options>,
     channel: Channel,
+    rate: f64,
     end: Instant,
-    errors: Arc<AtomicU64>,
     next: Arc<AtomicU64>,
-) -> Result<Histogram<u64>, Failure> {
-    let mut latencies = Histogram::<u64>::new(3)?;
+) -> Result<Tally, Failure> {
+    let started = Instant::now();
+    let (mut tally, mut begun) = (Tally::new()?, 0_u64);
+    let mut calls = FuturesUnordered::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    while Instant::now() < end {
+        tokio::select! {
+            _ = tick.tick() => {
+                let due = (started.elapsed().as_secs_f64() * rate) as u64;
+                for _ in begun..due {
+                    let (mut client, request) = (CryptoServiceClient::new(channel.clone()), encrypt(&options, &next));
+                    calls.push(async move {
+                        let begun = Instant::now();
+                        (client.encrypt(request).await, begun)
+                    });
+                }
+                begun = begun.max(due);
+            }
+            Some((outcome, begun)) = calls.next() => tally.count(outcome, begun),
+        }
+    }
+    while let Some((outcome, begun)) = calls.next().await {
+        tally.count(outcome, begun);
+    }
+    Ok(tally)
+}
+
+async fn calls(options: Arc<Options>, channel: Channel, end: Instant, next: Arc<AtomicU64>) -> Result<Tally, Failure> {
+    let mut tally = Tally::new()?;
     let mut client = CryptoServiceClient::new(channel);
-    let plaintext = Bytes::from(vec![7; options.payload]);
     let mut ciphertext = None;
     if options.operation == Operation::Decrypt {
-        ciphertext = Some(
-            client
-                .encrypt(encrypt(&options, &next, &plaintext))
-                .await?
-                .into_inner()
-                .ciphertext,
-        );
+        ciphertext = Some(client.encrypt(encrypt(&options, &next)).await?.into_inner().ciphertext);
     }
     while Instant::now() < end {
-        let call = Instant::now();
-        let failed = match options.operation {
-            Operation::Encrypt => client.encrypt(encrypt(&options, &next, &plaintext)).await.is_err(),
+        let begun = Instant::now();
+        let outcome = match options.operation {
+            Operation::Encrypt => client.encrypt(encrypt(&options, &next)).await.map(drop),
             Operation::Decrypt => {
                 let ciphertext = ciphertext.clone().unwrap_or_default();
                 client
@@ -182,50 +258,45 @@ async fn calls(
                         ..Default::default()
                     })
                     .await
-                    .is_err()
+                    .map(drop)
             }
             Operation::DataKey => {
                 let request = GenerateDataKeyRequest {
                     name: name(&options, 0),
                     ..Default::default()
                 };
-                client.generate_data_key(request).await.is_err()
+                client.generate_data_key(request).await.map(drop)
             }
             Operation::Batch => {
                 let item = batch_encrypt_request::Item {
-                    plaintext: plaintext.clone(),
+                    plaintext: plaintext(&options),
                     ..Default::default()
                 };
                 let request = BatchEncryptRequest {
                     name: name(&options, 0),
                     items: vec![item; BATCH],
                 };
-                client.batch_encrypt(request).await.is_err()
+                client.batch_encrypt(request).await.map(drop)
             }
-            Operation::Handshake => connect(&options).await.is_err(),
+            Operation::Handshake => connect(&options)
+                .await
+                .map(drop)
+                .map_err(|error| Status::unavailable(error.to_string())),
             Operation::Stream | Operation::CreateKeys => return Err("not a single call".into()),
         };
-        errors.fetch_add(u64::from(failed), Ordering::Relaxed);
-        latencies.record(micros(call))?;
+        tally.count(outcome, begun);
     }
-    Ok(latencies)
+    Ok(tally)
 }
 
 /// One Crypt stream with `window` messages in flight.
-async fn stream(
-    options: Arc<Options>,
-    channel: Channel,
-    window: usize,
-    end: Instant,
-    errors: Arc<AtomicU64>,
-) -> Result<Histogram<u64>, Failure> {
-    let mut latencies = Histogram::<u64>::new(3)?;
-    let plaintext = Bytes::from(vec![7; options.payload]);
+async fn stream(options: Arc<Options>, channel: Channel, window: usize, end: Instant) -> Result<Tally, Failure> {
+    let mut tally = Tally::new()?;
     let next = AtomicU64::new(0);
     let (sender, receiver) = tokio::sync::mpsc::channel(window);
     let request = |tag| CryptRequest {
         tag,
-        request: Some(crypt_request::Request::Encrypt(encrypt(&options, &next, &plaintext))),
+        request: Some(crypt_request::Request::Encrypt(encrypt(&options, &next).into_inner())),
     };
     let mut started = vec![Instant::now(); window];
     for slot in 0..window {
@@ -237,9 +308,11 @@ async fn stream(
     while in_flight > 0 {
         let answer = answers.next().await.ok_or("the stream ended early")??;
         let slot = answer.tag as usize;
-        latencies.record(micros(started[slot]))?;
-        let failed = matches!(answer.response, None | Some(crypt_response::Response::Error(_)));
-        errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+        let outcome = match answer.response {
+            Some(crypt_response::Response::Error(_)) | None => Err(Status::unknown("an item failed")),
+            Some(_) => Ok(()),
+        };
+        tally.count(outcome, started[slot]);
         if Instant::now() < end {
             started[slot] = Instant::now();
             sender.send(request(answer.tag)).await?;
@@ -247,18 +320,17 @@ async fn stream(
             in_flight -= 1;
         }
     }
-    Ok(latencies)
+    Ok(tally)
 }
 
 /// Makes the keys `{}` = 0 … `keys` - 1 with `concurrency` calls in flight; those that exist already count as made.
 async fn create_keys(options: &Arc<Options>, channels: &[Channel]) -> Result<Measured, Failure> {
-    let (started, errors) = (Instant::now(), AtomicU64::new(0));
-    let mut latencies = Histogram::<u64>::new(3)?;
+    let (started, mut tally) = (Instant::now(), Tally::new()?);
     let make = |number: u64| {
         let mut client = KeyServiceClient::new(channels[number as usize % channels.len()].clone());
         let (parent, id) = parent_and_id(&name(options, number));
         async move {
-            let call = Instant::now();
+            let begun = Instant::now();
             let made = client
                 .create_key(CreateKeyRequest {
                     parent,
@@ -266,8 +338,10 @@ async fn create_keys(options: &Arc<Options>, channels: &[Channel]) -> Result<Mea
                     ..Default::default()
                 })
                 .await;
-            let failed = made.is_err_and(|status| status.code() != tonic::Code::AlreadyExists);
-            (failed, micros(call))
+            match made {
+                Err(status) if status.code() == Code::AlreadyExists => (Ok(()), begun),
+                made => (made.map(drop), begun),
+            }
         }
     };
     let mut in_flight = FuturesUnordered::new();
@@ -277,22 +351,30 @@ async fn create_keys(options: &Arc<Options>, channels: &[Channel]) -> Result<Mea
             in_flight.push(make(number));
             number += 1;
         }
-        let Some((failed, latency)) = in_flight.next().await else {
+        let Some((outcome, begun)) = in_flight.next().await else {
             break;
         };
-        errors.fetch_add(u64::from(failed), Ordering::Relaxed);
-        latencies.record(latency)?;
+        tally.count(outcome, begun);
     }
-    Ok(measured(&latencies, 1, &errors, started))
+    Ok(tally.measured(1, started))
 }
 
-fn encrypt(options: &Options, next: &AtomicU64, plaintext: &Bytes) -> EncryptRequest {
+fn encrypt(options: &Options, next: &AtomicU64) -> tonic::Request<EncryptRequest> {
     let number = next.fetch_add(1, Ordering::Relaxed);
-    EncryptRequest {
+    let mut request = tonic::Request::new(EncryptRequest {
         name: name(options, number),
-        plaintext: plaintext.clone(),
+        plaintext: plaintext(options),
         ..Default::default()
+    });
+    if let Some(milliseconds) = options.deadline_ms {
+        request.set_timeout(Duration::from_millis(milliseconds));
     }
+    request
+}
+
+fn plaintext(options: &Options) -> Bytes {
+    static BYTES: OnceLock<Bytes> = OnceLock::new();
+    BYTES.get_or_init(|| Bytes::from(vec![7; options.payload])).clone()
 }
 
 /// The name of key `number`; numbers are spread so that neighbours in time are not neighbours in the store.
@@ -300,12 +382,34 @@ fn name(options: &Options, number: u64) -> String {
     if options.keys == 1 {
         return options.name.replace("{}", "0");
     }
-    let spread = if options.operation == Operation::CreateKeys {
-        number
-    } else {
-        number.wrapping_mul(0x9E37_79B9) % options.keys
+    let key = match (options.operation, options.zipf) {
+        (Operation::CreateKeys, _) => number,
+        (_, Some(exponent)) => zipf(options.keys, exponent, number),
+        _ => number.wrapping_mul(0x9E37_79B9) % options.keys,
     };
-    options.name.replace("{}", &spread.to_string())
+    options.name.replace("{}", &key.to_string())
+}
+
+/// The key that the `number`-th call uses, so that the k-th most used of `keys` is used 1/k^`exponent` times as often as the first.
+fn zipf(keys: u64, exponent: f64, number: u64) -> u64 {
+    static SUMS: OnceLock<Vec<f64>> = OnceLock::new();
+    let sums = SUMS.get_or_init(|| {
+        let mut sum = 0.0;
+        let weights = (1..=keys).map(|rank| (rank as f64).powf(-exponent));
+        weights
+            .map(|weight| {
+                sum += weight;
+                sum
+            })
+            .collect()
+    });
+    // SplitMix64, Steele et al. 2014: numbers in a row become numbers without order.
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    let drawn = (mixed >> 11) as f64 / (1_u64 << 53) as f64 * sums.last().copied().unwrap_or(1.0);
+    sums.partition_point(|sum| *sum < drawn) as u64
 }
 
 fn parent_and_id(name: &str) -> (String, String) {
@@ -315,14 +419,4 @@ fn parent_and_id(name: &str) -> (String, String) {
 
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn measured(latencies: &Histogram<u64>, per_call: u64, errors: &AtomicU64, started: Instant) -> Measured {
-    Measured {
-        operations: latencies.len() * per_call,
-        errors: errors.load(Ordering::Relaxed),
-        p50_us: latencies.value_at_quantile(0.5),
-        p99_us: latencies.value_at_quantile(0.99),
-        seconds: started.elapsed().as_secs_f64(),
-    }
 }

@@ -49,19 +49,56 @@ impl Process {
         Ok(stdin.flush()?)
     }
 
-    /// User and system time so far. Clock ticks of 10 ms; runs last a second or more.
+    /// User and system time so far, of its children too. Clock ticks of 10 ms; runs last a second or more.
     pub fn cpu(&self) -> Result<Duration, Failure> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks: u64 =
-            fields.get(11).ok_or("utime")?.parse::<u64>()? + fields.get(12).ok_or("stime")?.parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        let own = Stat::of(self.child.id())?;
+        // Those that ended are in the account of their parent.
+        let ended: u64 = own.number(13)? + own.number(14)?;
+        let children = self
+            .children()?
+            .into_iter()
+            .filter_map(|child| Stat::of(child).ok()?.ticks().ok());
+        Ok(Duration::from_millis(
+            (own.ticks()? + ended + children.sum::<u64>()) * 10,
+        ))
+    }
+
+    /// Its child processes, the one that has worked most first.
+    pub fn children(&self) -> Result<Vec<u32>, Failure> {
+        let own = u64::from(self.child.id());
+        let mut children: Vec<(u64, u32)> = fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| Some((Stat::of(pid).ok()?, pid)))
+            .filter(|(stat, _)| stat.number(1).is_ok_and(|parent| parent == own))
+            .filter_map(|(stat, pid)| Some((stat.ticks().ok()?, pid)))
+            .collect();
+        children.sort_unstable();
+        Ok(children.into_iter().rev().map(|(_, pid)| pid).collect())
     }
 
     /// Resident memory in bytes.
     pub fn rss(&self) -> Result<u64, Failure> {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
         Ok(statm.split(' ').nth(1).ok_or("resident")?.parse::<u64>()? * 4096)
+    }
+}
+
+/// The fields of `/proc/PID/stat` that follow the name: 0 is the state, 1 the parent.
+struct Stat(Vec<String>);
+
+impl Stat {
+    fn of(pid: u32) -> Result<Self, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let after = stat.rsplit(") ").next().unwrap_or_default();
+        Ok(Self(after.split(' ').map(str::to_owned).collect()))
+    }
+
+    fn number(&self, field: usize) -> Result<u64, Failure> {
+        Ok(self.0.get(field).ok_or("a field of stat")?.parse()?)
+    }
+
+    fn ticks(&self) -> Result<u64, Failure> {
+        Ok(self.number(11)? + self.number(12)?)
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cost::Pace;
 pub use cost::{Costs, Kind};
 use lanes::{Lanes, Piece};
 
@@ -40,6 +41,7 @@ pub struct Queue<W> {
     pub costs: Costs,
     /// Nanoseconds of token time of what was taken and is worked before what waits here; whoever keeps such a store tells it.
     pub ahead: AtomicU64,
+    pace: Pace,
     capacity: usize,
     threads: usize,
     /// By id of the environment.
@@ -75,6 +77,7 @@ impl<W: Waiting> Queue<W> {
             closing: Condvar::new(),
             costs: Costs::new(),
             ahead: AtomicU64::new(0),
+            pace: Pace::new(),
             capacity,
             threads: threads.max(1),
             weights,
@@ -112,10 +115,15 @@ impl<W: Waiting> Queue<W> {
                 }
             }
         }
+        let mut expected = Pace::expect((backlog.until_done - cost) / self.threads as u64);
         let pieces = work.into_iter().map(|work| {
             let items = work.items();
-            let cost = per_item.saturating_mul(items as u64);
-            Piece { work, items, cost }
+            Piece {
+                work,
+                items,
+                cost: per_item.saturating_mul(items as u64),
+                expected: expected.take(),
+            }
         });
         state.lanes.push(id, backlog.weight, pieces);
         self.wake_one(&mut state);
@@ -126,11 +134,12 @@ impl<W: Waiting> Queue<W> {
     pub fn next(&self) -> Option<W> {
         let mut state = self.lock();
         loop {
-            if let Some(work) = state.lanes.take() {
+            if let Some(piece) = state.lanes.take() {
                 if state.lanes.items() > 0 {
                     self.wake_one(&mut state);
                 }
-                return Some(work);
+                drop(state);
+                return Some(self.out(piece));
             }
             if state.closed {
                 return None;
@@ -144,7 +153,8 @@ impl<W: Waiting> Queue<W> {
 
     /// The next work in turn, if there is any.
     pub fn try_next(&self) -> Option<W> {
-        self.lock().lanes.take()
+        let piece = self.lock().lanes.take()?;
+        Some(self.out(piece))
     }
 
     /// No more work comes in; what waits is still done.
@@ -171,6 +181,13 @@ impl<W: Waiting> Queue<W> {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
+    fn out(&self, piece: Piece<W>) -> W {
+        if let Some(expected) = &piece.expected {
+            self.pace.learn(expected);
+        }
+        piece.work
+    }
+
     /// Whether work that was taken cannot be done before its deadline any more: then it costs the token nothing.
     pub fn is_too_late(&self, work: &W, deadline: Instant, now: Instant) -> bool {
         let cost = self.costs.of(work.kind()).saturating_mul(work.items() as u64);
@@ -192,7 +209,8 @@ impl<W: Waiting> Queue<W> {
 
     /// How long all threads together take for so many nanoseconds of token time, and what is ahead of it.
     fn by_all_threads(&self, cost: u64) -> Duration {
-        Duration::from_nanos((cost + self.ahead.load(Ordering::Relaxed)) / self.threads as u64)
+        self.pace
+            .time((cost + self.ahead.load(Ordering::Relaxed)) / self.threads as u64)
     }
 
     fn wake_one(&self, state: &mut State<W>) {

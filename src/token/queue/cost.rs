@@ -79,6 +79,55 @@ impl Costs {
     }
 }
 
+/// How much longer work waits than its cost says: sessions that are not refilled at once, threads that do not run.
+pub struct Pace(AtomicU64);
+
+/// Waits that are expected to be shorter say nothing.
+const TELLING: u64 = Duration::from_millis(1).as_nanos() as u64;
+/// Fixed point.
+const ONE: u64 = 1_024;
+
+/// What was expected when work came into the queue.
+pub struct Expected {
+    came: Instant,
+    wait: Duration,
+}
+
+impl Pace {
+    pub fn new() -> Self {
+        Self(ONE.into())
+    }
+
+    /// The time that `nanos` of work takes.
+    pub fn time(&self, nanos: u64) -> Duration {
+        Duration::from_nanos(nanos.saturating_mul(self.0.load(Relaxed)) / ONE)
+    }
+
+    /// For work before which `nanos` of other work are done.
+    pub fn expect(nanos: u64) -> Option<Expected> {
+        (nanos >= TELLING).then(|| Expected {
+            came: Instant::now(),
+            wait: Duration::from_nanos(nanos),
+        })
+    }
+
+    /// Learns how long work waited that comes out now.
+    pub fn learn(&self, expected: &Expected) {
+        self.learn_wait(expected.came.elapsed(), expected.wait);
+    }
+
+    fn learn_wait(&self, waited: Duration, expected: Duration) {
+        let measured = ONE as f64 * waited.as_secs_f64() / expected.as_secs_f64();
+        let believed = self.0.load(Relaxed) as i64;
+        // Hardly ever better than expected, since then others gave up; and one pause of the host is not the pace.
+        let measured = measured.clamp(ONE as f64 / 2.0, believed as f64 * 4.0) as i64;
+        let difference = measured - believed;
+        let step = difference / SMOOTHING + difference.signum();
+        self.0
+            .store((believed + step).clamp(ONE as i64 / 2, ONE as i64 * 16) as u64, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +148,22 @@ mod tests {
         learn(&costs, 1_000, Duration::from_nanos(7));
         assert_eq!(costs.of(Kind::MessageKeys), 7);
         assert_eq!(costs.of(Kind::MakeKey), 50_000, "each kind for itself");
+    }
+
+    #[test]
+    fn waits_that_are_longer_than_expected_lengthen_what_is_expected() {
+        let pace = Pace::new();
+        assert_eq!(pace.time(1_000_000), Duration::from_millis(1));
+        for _ in 0..300 {
+            pace.learn_wait(Duration::from_millis(30), Duration::from_millis(10));
+        }
+        let three = pace.time(1_000_000);
+        assert!((2_900..=3_000).contains(&three.as_micros()), "{three:?}");
+        for _ in 0..300 {
+            pace.learn_wait(Duration::ZERO, Duration::from_millis(10));
+        }
+        assert_eq!(pace.time(1_000_000), Duration::from_micros(500));
+        assert!(Pace::expect(TELLING - 1).is_none() && Pace::expect(TELLING).is_some());
     }
 
     #[test]

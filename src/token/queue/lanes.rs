@@ -10,6 +10,8 @@ use std::{
     collections::{BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
 };
 
+use super::cost::Expected;
+
 /// A lane that once had a long backlog does not keep room for it.
 const KEEP: usize = 64;
 /// Lanes by length of their backlog: class n holds those of 2^n and more.
@@ -48,6 +50,8 @@ pub struct Piece<W> {
     pub items: usize,
     /// Nanoseconds in the token.
     pub cost: u64,
+    /// Of the first piece of a longer backlog.
+    pub expected: Option<Expected>,
 }
 
 /// What a lane has waiting already, and what that means for what joins it.
@@ -128,7 +132,7 @@ impl<W> Lanes<W> {
     }
 
     /// The next work in turn.
-    pub fn take(&mut self) -> Option<W> {
+    pub fn take(&mut self) -> Option<Piece<W>> {
         loop {
             let mut turn = self.turns.peek_mut()?;
             let Reverse((finish, _, at)) = *turn;
@@ -156,8 +160,8 @@ impl<W> Lanes<W> {
                 }
             }
             // A lane whose work was shed has a turn and nothing to do with it.
-            if let Some(piece) = taken {
-                return Some(piece.work);
+            if taken.is_some() {
+                return taken;
             }
         }
     }

@@ -43,8 +43,8 @@ impl Inbox {
         loop {
             let here = frames.whole(AT_ONCE * self.threads)?;
             if here > 0 {
-                // One share is left for who comes next: a thread that had taken all would let the service wait for all of it.
-                for _ in 0..(here / (self.threads + 1)).clamp(1, AT_ONCE) {
+                // One is left for who comes next: a thread that had taken all would let the service wait until all of it is done.
+                for _ in 0..(here / self.threads).min(here - 1).clamp(1, AT_ONCE) {
                     let frame = frames.next()?.ok_or(Malformed)?;
                     taken.push((frame.id, codec::call(frame)?));
                 }

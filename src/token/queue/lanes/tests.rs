@@ -12,7 +12,12 @@ fn piece(lane: u64, items: usize, cost: u64) -> Piece<(u64, u64)> {
         work: (lane, cost),
         items,
         cost,
+        expected: None,
     }
+}
+
+fn take<W>(lanes: &mut Lanes<W>) -> Option<W> {
+    lanes.take().map(|piece| piece.work)
 }
 
 fn push(lanes: &mut Lanes<(u64, u64)>, lane: u64, weight: u32, count: usize, cost: u64) {
@@ -23,7 +28,7 @@ fn push(lanes: &mut Lanes<(u64, u64)>, lane: u64, weight: u32, count: usize, cos
 fn spend(lanes: &mut Lanes<(u64, u64)>, time: u64) -> HashMap<u64, u64> {
     let (mut spent, mut got) = (0, HashMap::new());
     while spent < time {
-        let (lane, cost) = lanes.take().expect("there is more");
+        let (lane, cost) = take(lanes).expect("there is more");
         spent += cost;
         *got.entry(lane).or_default() += cost;
     }
@@ -58,7 +63,7 @@ fn a_caller_with_one_call_at_a_time_gets_his_fair_share_beside_a_flood() {
     push(&mut lanes, 2, 1, 1, COST);
     for _ in 0..10_000 {
         push(&mut lanes, 1, 1, 3, COST);
-        match lanes.take().unwrap() {
+        match take(&mut lanes).unwrap() {
             (1, _) => of_flood += 1,
             _ => {
                 of_victim += 1;
@@ -73,7 +78,7 @@ fn a_caller_with_one_call_at_a_time_gets_his_fair_share_beside_a_flood() {
 fn work_of_a_lane_is_done_in_order() {
     let mut lanes = Lanes::new();
     lanes.push(1, 1, (0..100).map(|number| piece(number, 1, COST)));
-    assert!((0..100).all(|number| lanes.take() == Some((number, COST))));
+    assert!((0..100).all(|number| take(&mut lanes) == Some((number, COST))));
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn a_lane_all_of_whose_work_was_shed_is_skipped_and_may_come_back() {
     push(&mut lanes, 2, 1, 1, COST);
     push(&mut lanes, 1, 1, 1, COST);
     assert_eq!(
-        (lanes.take(), lanes.take(), lanes.take()),
+        (take(&mut lanes), take(&mut lanes), take(&mut lanes)),
         (Some((1, COST)), Some((2, COST)), None)
     );
     assert_eq!((lanes.len(), lanes.items(), lanes.weight), (0, 0, 0));
@@ -160,12 +165,12 @@ proptest! {
                     let pieces: Vec<_> = pieces.into_iter().map(|(items, cost)| {
                         next += 1;
                         waiting.insert(next, (lane, items, cost));
-                        Piece { work: next, items, cost }
+                        Piece { work: next, items, cost, expected: None }
                     }).collect();
                     lanes.push(lane, weight(lane), pieces.into_iter());
                 }
                 Step::Take => {
-                    let taken = lanes.take();
+                    let taken = take(&mut lanes);
                     prop_assert_eq!(taken.is_none(), waiting.is_empty());
                     prop_assert!(came_out(&mut waiting, taken));
                 }
@@ -179,7 +184,7 @@ proptest! {
             prop_assert_eq!(lanes.weight, busy.iter().map(|lane| u64::from(weight(*lane))).sum::<u64>());
             prop_assert_eq!(lanes.turns.len(), lanes.len());
         }
-        while let Some(taken) = lanes.take() {
+        while let Some(taken) = take(&mut lanes) {
             prop_assert!(came_out(&mut waiting, Some(taken)));
         }
         prop_assert!(waiting.is_empty());
@@ -197,7 +202,7 @@ proptest! {
         let (mut got, mut left) = ([0.0, 0.0], [costs.len(), costs.len()]);
         let most = 1_000_000.0 / f64::from(weights.0) + 1_000_000.0 / f64::from(weights.1);
         while left.iter().all(|left| *left > 0) {
-            let (lane, cost) = lanes.take().unwrap();
+            let (lane, cost) = take(&mut lanes).unwrap();
             let (at, weight) = if lane == 1 { (0, weights.0) } else { (1, weights.1) };
             got[at] += cost as f64 / f64::from(weight);
             left[at] -= 1;
@@ -217,7 +222,7 @@ proptest! {
         let share = own.1 as f64 / f64::from(own.0);
         let most: f64 = others.iter().map(|(weight, cost)| share * f64::from(*weight) + 2.0 * *cost as f64 + 8.0).sum();
         let mut spent = 0.0;
-        while let Some((lane, cost)) = lanes.take() {
+        while let Some((lane, cost)) = take(&mut lanes) {
             if lane == 0 {
                 break;
             }
