@@ -8,6 +8,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
+    hash::{BuildHasherDefault, Hasher},
 };
 
 use super::cost::Expected;
@@ -19,7 +20,7 @@ const CLASSES: usize = usize::BITS as usize;
 
 pub struct Lanes<W> {
     /// Slot of each lane.
-    by_id: HashMap<u64, usize>,
+    by_id: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
     slots: Vec<Slot<W>>,
     free: Vec<usize>,
     /// One entry for each lane: the finish of its next work, a number that settles ties in order of arrival, its slot.
@@ -65,7 +66,7 @@ pub struct Backlog {
 impl<W> Lanes<W> {
     pub fn new() -> Self {
         Self {
-            by_id: HashMap::new(),
+            by_id: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             turns: BinaryHeap::new(),
@@ -230,6 +231,26 @@ impl<W> Lanes<W> {
             None => self.weight -= weight,
         }
         self.slots[at].listed = class.map(|class| (class, self.classes[class].len() - 1));
+    }
+}
+
+/// The ids of lanes are hashes already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
