@@ -183,6 +183,8 @@ async fn workers(
 
 async fn make(host: &dyn Host) -> Result<Arc<Blob>, Failure> {
     let call = Call::MakeEnvelopeKey {
+        suite: keyreeve_envelope::Suite::PrfCommit,
+        residency: keyreeve::model::Residency::Wrapped,
         place: PLACE,
         created_ms: 1,
     };
