@@ -271,6 +271,7 @@ impl Server {
         let told = hangup.clone();
         background.spawn(tls.watch(async move || told.notified().await));
         if let Some(metrics) = metrics {
+            background.spawn(node.measure_tokens());
             background.spawn(health::fold(metrics));
         }
         background.spawn(destroy_due::run(node.keys.clone(), node.gate.clone()));

@@ -6,11 +6,10 @@ mod support;
 
 use std::fs;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use keyreeve_proto::v1 as proto;
 use support::ca::{Issued, TestCa};
-use support::{ADMIN, Client, PATIENCE, SHOP, STAGING, Setup, TestServer, answer};
+use support::{ADMIN, Client, PATIENCE, SHOP, STAGING, Setup, TestServer, answer, until};
 
 /// A server with these settings, serving.
 async fn serving(setup: Setup) -> TestServer {
@@ -29,14 +28,6 @@ async fn answers(client: &Client) -> bool {
 async fn connected(server: &TestServer, certificate: &Issued) -> Option<Client> {
     let client = server.connect(certificate).await.ok()?;
     answers(&client).await.then_some(client)
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn refused(server: &TestServer, reason: &str) -> u64 {

@@ -317,7 +317,7 @@ async fn a_latch_that_an_operator_opened_is_in_the_log_with_his_reason() {
     let data = server.data();
     let known = server.run_ok("doctor", &["-o", "json"]);
     let known: serde_json::Value = serde_json::from_str(&known).unwrap();
-    let serial = known["token"]["serial"].as_str().unwrap();
+    let serial = known["tokens"][0]["serial"].as_str().unwrap();
     let latch = keyreeve::token::Latch::of(&data, serial);
     latch
         .set(keyreeve_pkcs11::Class::WrongAnswer, "CANARY answers differently", None)

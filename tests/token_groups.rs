@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use keyreeve_proto::v1 as proto;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{ADMIN, PATIENCE, Setup, TestServer, answer, team_name};
+use support::{ADMIN, Setup, TestServer, answer, team_name, until};
 use tonic::Code;
 
 const DEV: &str = "dev/shop/orders";
@@ -24,14 +24,6 @@ fn two_groups() -> (TestServer, PathBuf) {
     let other = server.token.another("other-1");
     server.init();
     (server, other)
-}
-
-async fn until(what: &str, mut true_: impl AsyncFnMut() -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !true_().await {
-        assert!(std::time::Instant::now() < end, "not seen: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 async fn tokens(server: &TestServer) -> Vec<proto::TokenStatus> {

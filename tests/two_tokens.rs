@@ -9,11 +9,10 @@ use std::{
     fs,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use keyreeve_proto::v1 as proto;
-use support::{ADMIN, Client, PATIENCE, Setup, TestServer, text};
+use support::{ADMIN, Client, Setup, TestServer, text, until};
 use tonic::Code;
 
 const KEY: &str = "dev/shop/orders";
@@ -27,14 +26,6 @@ fn two_tokens() -> (TestServer, [PathBuf; 2]) {
     server.hold_ceremony();
     server.init();
     (server, places)
-}
-
-async fn until(what: &str, mut true_: impl AsyncFnMut() -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !true_().await {
-        assert!(std::time::Instant::now() < end, "not seen: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 async fn serving(client: &Client) -> usize {

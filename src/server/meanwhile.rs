@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::token::{
+    Latch,
     ceremony::transcript::Mark,
     unlatched::{self, Unlatched},
 };
@@ -16,17 +17,18 @@ const UNLATCH: &str = "UnlatchToken";
 
 /// Marks that are not recorded yet.
 pub struct Meanwhile {
-    data_directory: PathBuf,
+    latches: PathBuf,
     unlatched: Vec<Unlatched>,
     ceremony: Option<Mark>,
 }
 
 impl Meanwhile {
     pub fn find(data_directory: &Path) -> io::Result<Self> {
+        let latches = Latch::directory(data_directory);
         Ok(Self {
-            data_directory: data_directory.to_owned(),
-            unlatched: unlatched::take(data_directory)?,
+            unlatched: unlatched::take(&latches)?,
             ceremony: Mark::find(data_directory)?,
+            latches,
         })
     }
 
@@ -39,7 +41,7 @@ impl Meanwhile {
 
     /// To be called once they are in the log: they are not told again.
     pub fn recorded(self) -> io::Result<()> {
-        unlatched::recorded(&self.data_directory)?;
+        unlatched::recorded(&self.latches)?;
         self.ceremony.map_or(Ok(()), Mark::recorded)
     }
 }

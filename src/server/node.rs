@@ -149,6 +149,11 @@ impl Node {
         }
     }
 
+    /// See [`Groups::measure`].
+    pub fn measure_tokens(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.groups.measure()
+    }
+
     /// Where the loss of the only token ends the process: tells of it.
     pub fn lone_fault(&self) -> Option<Fault> {
         self.groups.lone_fault()

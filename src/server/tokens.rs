@@ -22,7 +22,7 @@ use crate::{
     model::EnvironmentName,
     store::Directory,
     token::{
-        Buried, Host, Isolation, Members, OpenError, ProcessHost, Program, ThreadHost, TokenConfig,
+        BreakerState, Buried, Host, Isolation, Members, OpenError, ProcessHost, Program, ThreadHost, TokenConfig,
         ceremony::admit_manifest,
     },
 };
@@ -32,6 +32,7 @@ pub type Fault = watch::Receiver<Option<Arc<str>>>;
 
 /// How long the hosts may take to end before the process leaves them behind.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LAST_DELAY: Duration = Duration::from_secs(30);
 
@@ -149,6 +150,26 @@ impl Groups {
     pub fn home(&self, config: &Config) -> Arc<Members> {
         let home = self.list.iter().find(|group| group.name == config.home().name);
         home.expect("every group of the configuration is here").members.clone()
+    }
+
+    /// Counts tokens by the state of their breaker, for ever.
+    pub fn measure(&self) -> impl Future<Output = ()> + Send + use<> {
+        let groups: Vec<_> = self.list.iter().map(|group| group.members.clone()).collect();
+        metrics::describe_gauge!(
+            "keyreeve_tokens",
+            "tokens of the configuration, by the state of their breaker"
+        );
+        async move {
+            let mut interval = tokio::time::interval(MEASURE_EVERY);
+            loop {
+                interval.tick().await;
+                let tokens: Vec<_> = groups.iter().flat_map(|members| members.status()).collect();
+                for state in BreakerState::ALL {
+                    let count = tokens.iter().filter(|token| token.breaker == state).count();
+                    metrics::gauge!("keyreeve_tokens", "breaker" => state.name()).set(count as f64);
+                }
+            }
+        }
     }
 
     /// Where the loss of the only token ends the process: tells of it.

@@ -35,6 +35,8 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
+    pub const ALL: [Self; 4] = [Self::Closed, Self::HalfOpen, Self::Open, Self::Latched];
+
     /// As status and `docs/metrics.md` say it.
     pub fn name(self) -> &'static str {
         match self {

@@ -102,7 +102,7 @@ impl Latch {
 
     /// Opens the latch, if there is one, and notes who did it and why: the next start of the service records it.
     pub fn unlatch(&self, by: &str, reason: &str) -> io::Result<()> {
-        if let (Some(latched), Some(data_directory)) = (self.read(), self.path.parent()) {
+        if let (Some(latched), Some(directory)) = (self.read(), self.path.parent()) {
             let unlatched = Unlatched {
                 serial: latched.serial,
                 class: latched.class,
@@ -112,7 +112,7 @@ impl Latch {
                 reason: reason.to_owned(),
                 at: SystemClock.now().rfc3339(),
             };
-            unlatched::note(data_directory, &unlatched)?;
+            unlatched::note(directory, &unlatched)?;
         }
         self.clear()
     }

@@ -3,8 +3,6 @@
 use keyreeve_pkcs11::Class;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::BreakerState;
-
 pub(super) struct Meters {
     pub queue_depth: Gauge,
     pub queue_wait: Histogram,
@@ -27,16 +25,6 @@ impl Meters {
             cache_hits: counter!("keyreeve_token_handle_cache_hits_total"),
             cache_misses: counter!("keyreeve_token_handle_cache_misses_total"),
         }
-    }
-
-    /// Changes of the breaker are rare, so a lookup each time does no harm.
-    pub fn breaker(state: BreakerState) {
-        gauge!("keyreeve_token_breaker").set(match state {
-            BreakerState::Closed => 0.0,
-            BreakerState::HalfOpen => 1.0,
-            BreakerState::Open => 2.0,
-            BreakerState::Latched => 3.0,
-        });
     }
 
     /// Failed calls only, so a lookup each time does no harm.
@@ -102,8 +90,6 @@ fn describe() {
         "keyreeve_token_failures_total",
         "calls that failed, by class of the return code"
     );
-    metrics::describe_gauge!("keyreeve_token_breaker", "0 closed, 1 half-open, 2 open, 3 latched");
-    Meters::breaker(BreakerState::Closed);
     // From the start, so that the first failure is an increase and not the birth of a series.
     counter!("keyreeve_token_shed_total").increment(0);
     for class in Class::ALL {

@@ -13,7 +13,7 @@
 //! | `worker/` | the module in a process of its own |
 //! | `version_keys.rs`, `resident.rs`, `handles.rs` | version keys made and unwrapped, or kept in the token; the handle cache |
 //! | `usage.rs` | uses of each key, and their ceilings |
-//! | `token_gcm.rs`, `iv.rs`, `uses.rs` | suite 0001: sealing and opening in the token; who makes the ivs; uses counted before they are made |
+//! | `token_gcm.rs`, `iv.rs`, `counted_uses.rs` | suite 0001: sealing and opening in the token; who makes the ivs; uses counted before they are made |
 //! | `recovery.rs`, `breaker.rs`, `watchdog.rs` | what a failure leads to |
 //! | `latch.rs`, `unlatched.rs` | what of it survives a restart, and who ended that |
 //! | `config.rs`, `pin.rs`, `open.rs`, `softhsm.rs` | from configuration to a logged-in token |
@@ -27,6 +27,7 @@ mod audit_key;
 mod breaker;
 pub mod ceremony;
 mod config;
+mod counted_uses;
 mod custodian_key;
 mod custodians;
 mod error;
@@ -65,7 +66,6 @@ mod token;
 mod token_gcm;
 pub mod unlatched;
 mod usage;
-mod uses;
 mod version_keys;
 mod watchdog;
 mod work;
@@ -73,6 +73,7 @@ pub mod worker;
 
 pub use breaker::BreakerState;
 pub use config::{Isolation, PinSource, TokenConfig, TokenConfigError};
+pub use counted_uses::{CountedUses, ReservedUses, reserve};
 pub use custodian_key::{CustodianKey, CustodianKeyError};
 pub use custodians::Signatures;
 pub use error::TokenError;
@@ -93,5 +94,4 @@ pub use thread_host::{Buried, ThreadHost};
 pub use throwaway::make_throwaway;
 pub use token::{Token, Tokens};
 pub use usage::{KeyUses, Uses};
-pub use uses::{CountedUses, ReservedUses, reserve};
 pub use worker::{ProcessHost, Program};

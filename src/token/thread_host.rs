@@ -31,7 +31,6 @@ use super::{
     iv, known_answer,
     latch::Latch,
     manifest::Manifest,
-    meters::Meters,
     open::{self, OpenError, OpenToken},
     pin,
     probe::{self, Probe},
@@ -346,7 +345,6 @@ impl Shared {
         if first {
             tracing::error!(serial = %self.serial, class = class.name(), "{why}: the token is latched");
             lock(&self.breaker).latch();
-            Meters::breaker(BreakerState::Latched);
         }
         match class {
             Class::WrongAnswer => TokenError::WrongAnswer(text),

@@ -11,13 +11,13 @@ use keyreeve_pkcs11::{Class, Function};
 
 use super::{
     Answer, Call, OpenInput, SealInput, Token, TokenError,
+    counted_uses::CountedUses,
     handles::UnwrappedKey,
     host::Place,
     iv,
     recovery::Fault,
     session_thread::SessionThread,
     token::{blob_of, misuse, place_of, wrong_answer},
-    uses::CountedUses,
 };
 use crate::{
     Result,

@@ -1,4 +1,4 @@
-//! Who opened a latch, and why: a line for each in the data directory, which the next start of the service records in the audit log.
+//! Who opened a latch, and why: a line for each beside the latches, which the next start of the service records in the audit log.
 //!
 //! `tokens unlatch` works on files while the service is down, so it has no log to write to.
 
@@ -32,8 +32,8 @@ pub struct Unlatched {
 }
 
 /// Adds a note, synced: to be called before the latch is opened.
-pub fn note(data_directory: &Path, unlatched: &Unlatched) -> io::Result<()> {
-    let path = data_directory.join(NOTES);
+pub fn note(directory: &Path, unlatched: &Unlatched) -> io::Result<()> {
+    let path = directory.join(NOTES);
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     // The operator may be another user than the service, and nothing in it is secret.
     let _ = fs::set_permissions(&path, Permissions::from_mode(0o644));
@@ -41,14 +41,14 @@ pub fn note(data_directory: &Path, unlatched: &Unlatched) -> io::Result<()> {
     line.push(b'\n');
     file.write_all(&line)?;
     file.sync_all()?;
-    fs::File::open(data_directory)?.sync_all()
+    fs::File::open(directory)?.sync_all()
 }
 
 /// Takes the notes to record them. Until [`recorded`] a later start takes the same.
-pub fn take(data_directory: &Path) -> io::Result<Vec<Unlatched>> {
-    let taken = data_directory.join(TAKEN);
+pub fn take(directory: &Path) -> io::Result<Vec<Unlatched>> {
+    let taken = directory.join(TAKEN);
     if !taken.exists() {
-        match fs::rename(data_directory.join(NOTES), &taken) {
+        match fs::rename(directory.join(NOTES), &taken) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             renamed => renamed?,
         }
@@ -58,8 +58,8 @@ pub fn take(data_directory: &Path) -> io::Result<Vec<Unlatched>> {
 }
 
 /// Forgets what [`take`] gave.
-pub fn recorded(data_directory: &Path) -> io::Result<()> {
-    match fs::remove_file(data_directory.join(TAKEN)) {
+pub fn recorded(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(TAKEN)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }

@@ -26,6 +26,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// Waits until `holds`; nothing that must happen takes longer than [`PATIENCE`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(std::time::Instant::now() < end, "not seen: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// Writes a file that only its owner may read.
 pub fn write_private(path: &Path, text: &str) {
     fs::write(path, text).unwrap();

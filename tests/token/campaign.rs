@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         let mut waiting = vec![];
         for _ in 0..at_once {
             let (call, of) = self.any_call();
-            let lane = keyreeve::token::Lane::of(None, ["a", "b", "c"][self.dice.below(3) as usize]);
+            let lane = keyreeve::token::Lane::of(None, ["a", "b", "c"][self.dice.below(3)]);
             waiting.push((of, submit(&self.served.host, call, lane, DEADLINE)));
         }
         let until = Instant::now() + DEADLINE + GRACE;

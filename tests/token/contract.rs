@@ -257,19 +257,16 @@ fn fairness(test: &TestModule) {
     let host = serve(test, config).unwrap();
     let blob = Arc::new(make(&host, place(1)).blob);
     let patience = Duration::from_secs(30);
-    let began = Instant::now();
-    let flood = submit(
+    let mut flood = submit(
         &host,
-        keys_call(&blob, place(1), 1000),
+        keys_call(&blob, place(1), 2000),
         Lane::of(None, "flood"),
         patience,
     );
     let single = submit(&host, keys_call(&blob, place(1), 1), Lane::of(None, "other"), patience);
     single.blocking_recv().unwrap().unwrap();
-    let of_single = began.elapsed();
+    assert!(flood.try_recv().is_err(), "the single call waited for the flood");
     flood.blocking_recv().unwrap().unwrap();
-    let of_flood = began.elapsed();
-    assert!(of_single * 4 < of_flood, "single {of_single:?}, flood {of_flood:?}");
     host.stop();
 }
 

@@ -28,7 +28,7 @@ use crate::token::{
     KeyUses, Latch, OpenError, TokenConfig, TokenError,
     breaker::{Breaker, BreakerState},
     host::{Host, HostStatus, Job},
-    meters::{Meters, WorkerMeters},
+    meters::WorkerMeters,
     queue::Queue,
     thread_host::lock,
     work,
@@ -203,7 +203,6 @@ impl Shared {
                 breaker = state.name(),
                 "the breaker changed"
             );
-            Meters::breaker(state);
         }
         state
     }
