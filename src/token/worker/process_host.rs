@@ -64,8 +64,10 @@ pub(super) struct Shared {
     pub cannot_start: Mutex<Option<Arc<str>>>,
     pub stopping: AtomicBool,
     pub stop: Notify,
+    /// There is work for the active worker.
+    pump_soon: Notify,
     /// The supervisor and all workers have ended.
-    pub ended: AtomicBool,
+    ended: AtomicBool,
     pub meters: WorkerMeters,
     /// What workers count.
     counters: Shown,
@@ -97,11 +99,13 @@ impl ProcessHost {
             cannot_start: Mutex::new(None),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
+            pump_soon: Notify::new(),
             ended: AtomicBool::new(false),
             meters: WorkerMeters::new(),
             counters: Shown::new(),
             uses: Mutex::default(),
         });
+        runtime.spawn(Arc::clone(&shared).pump_at_turns());
         runtime.spawn(Supervisor::new(plan, Arc::clone(&shared)).run(started));
         Ok(Self { shared })
     }
@@ -128,7 +132,11 @@ impl Host for ProcessHost {
         let deadline = job.deadline;
         let tickets = work::split(job).into_iter().map(Ticket::new).collect();
         ticket::answer_refused(shared.queue.push(tickets, deadline));
-        shared.pump();
+        match shared.active() {
+            // It waits for this call.
+            Some(link) if link.is_idle() => shared.pump(),
+            _ => shared.pump_soon.notify_one(),
+        }
     }
 
     fn status(&self) -> HostStatus {
@@ -205,6 +213,20 @@ impl Shared {
             );
         }
         state
+    }
+
+    /// Gives a busy worker the calls of one turn of the runtime together: one write, and one wake-up, for all of them.
+    async fn pump_at_turns(self: Arc<Self>) {
+        while !self.ended.load(Ordering::SeqCst) {
+            self.pump_soon.notified().await;
+            tokio::task::yield_now().await;
+            self.pump();
+        }
+    }
+
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.pump_soon.notify_one();
     }
 
     /// Gives the active worker what it has room for.

@@ -464,7 +464,7 @@ impl Supervisor {
         }
         self.shared.set_active(None);
         self.shared.refuse_all(&"the token is being stopped".into());
-        self.shared.ended.store(true, Ordering::SeqCst);
+        self.shared.end();
     }
 }
 
