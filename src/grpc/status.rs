@@ -243,6 +243,17 @@ mod tests {
         let delay = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_millis(70)));
 
+        let status = Status::from(Error::KeyCeiling {
+            retry_after: Duration::from_secs(3_600),
+        });
+        let details = status.get_error_details();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(details.error_info().unwrap().reason, "KEY_CEILING");
+        assert_eq!(
+            details.retry_info().unwrap().retry_delay,
+            Some(Duration::from_secs(3_600))
+        );
+
         let status = Status::from(Error::invalid("name", "has no team"));
         let details = status.get_error_details();
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "name");

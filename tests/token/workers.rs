@@ -194,6 +194,13 @@ fn sandbox(test: &TestModule) {
         tombstones: data_directory.path().join("tombstones"),
     };
     let has_landlock = std::fs::read_to_string("/sys/kernel/security/lsm").map_or(true, |all| all.contains("landlock"));
+    let absent = Trial {
+        token: config(test),
+        data_directory: "/absent/data".into(),
+        tombstones: "/absent/tombstones".into(),
+    };
+    let error = absent.of_program(env!("CARGO_BIN_EXE_keyreeve").as_ref()).unwrap_err();
+    assert!(error.to_string().contains("/absent/data"), "{error}");
     for network in [false, true] {
         trial.token.network = network;
         let attempts = trial.of_program(env!("CARGO_BIN_EXE_keyreeve").as_ref()).unwrap();

@@ -33,18 +33,23 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Has another process try it. `program`: this one, which with `token-worker --try-sandbox` calls [`Self::run`].
+    /// Has another process try it. Errors: what that says, too. `program`: this one, which with `token-worker --try-sandbox` calls [`Self::run`].
     pub fn of_program(&self, program: &Path) -> io::Result<Vec<Attempt>> {
         let mut child = Command::new(program)
             .args(["token-worker", "--try-sandbox"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
         if let Some(mut input) = child.stdin.take() {
             input.write_all(&serde_json::to_vec(self)?)?;
         }
-        Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(said.trim().to_owned()));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// Reads a trial from standard input, enters its sandbox and prints the attempts. The process is of no more use afterwards.
