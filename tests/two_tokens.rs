@@ -12,6 +12,7 @@ use std::{
 };
 
 use keyreeve_proto::v1 as proto;
+use rustix::process::{Pid, Signal, kill_process};
 use support::{ADMIN, Client, Setup, TestServer, text, until};
 use tonic::Code;
 
@@ -115,4 +116,48 @@ async fn a_resident_key_is_refused_where_it_would_live_in_one_token_of_several()
     let created = server.run_as(ADMIN, &["keys", "create", KEY, "--residency", "token-resident"]);
     assert!(!created.status.success());
     assert!(text(&created).contains("several tokens"), "{}", text(&created));
+}
+
+#[tokio::test]
+async fn a_changed_pin_is_tried_once_takes_out_that_token_only_and_is_put_right_without_a_restart() {
+    let (mut server, _) = two_tokens();
+    server.serve().await;
+    let client = server.admin().await;
+    client.create_key(KEY).await.unwrap();
+    let sealed = client.encrypt(KEY, b"hello", &[]).await.unwrap();
+
+    let (right, other) = (server.token.pin.clone(), "changed-31415");
+    server.token.change_pin("two", &right, other);
+    for worker in server.workers() {
+        kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+    }
+    // A call that sees both workers of a token die fails: it may be what kills them.
+    until("the first token goes on", async || {
+        client.decrypt(KEY, &sealed, &[]).await.is_ok()
+    })
+    .await;
+    let lost = async || {
+        let status = client.system().get_status(proto::GetStatusRequest {}).await.unwrap();
+        let mut tokens = status.into_inner().tokens.into_iter();
+        tokens.find(|token| !token.serving && token.detail.contains("PIN"))
+    };
+    until("the other token says that its PIN was refused", async || {
+        lost().await.is_some()
+    })
+    .await;
+    let serial = lost().await.unwrap().serial;
+    assert_eq!(client.decrypt(KEY, &sealed, &[]).await.unwrap(), b"hello");
+
+    // One refused attempt and no more: the token is not locked, and takes the PIN that is right now.
+    server.token.change_pin("two", other, &right);
+    let reason = ["--serial", &serial, "--reason", "the PIN is as it was", "--yes"];
+    server.run_ok("tokens unlatch", &reason);
+    until("it serves again", async || serving(&client).await == 2).await;
+    server.stop().await;
+    server.serve().await;
+    let unlatched = server
+        .records()
+        .into_iter()
+        .filter(|record| record.operation() == "UnlatchToken");
+    assert_eq!(unlatched.count(), 1);
 }

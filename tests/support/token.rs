@@ -99,6 +99,26 @@ impl TestToken {
         })
     }
 
+    /// Changes the user PIN of the token with this label, as an administrator would with another tool.
+    pub fn change_pin(&self, label: &str, from: &str, to: &str) {
+        quiet(
+            Command::new("pkcs11-tool")
+                .env(self.environment.0, &self.environment.1)
+                .arg("--module")
+                .arg(&self.module)
+                .args([
+                    "--token-label",
+                    label,
+                    "--login",
+                    "--pin",
+                    from,
+                    "--change-pin",
+                    "--new-pin",
+                    to,
+                ]),
+        );
+    }
+
     /// Whether the token lets its user in, asked with another tool in another process.
     pub fn accepts(&self, pin: &str) -> bool {
         let output = Command::new("pkcs11-tool")
