@@ -314,8 +314,18 @@ fn of_token(table: &mut Table, report: &token::Report) {
         };
         line("", mark, answer.name.to_owned());
     }
-    for probe in report.probes.iter().filter(|probe| probe.holds) {
-        line("", "enforces", probe.name.clone());
+    for one in report.enforcement() {
+        if one.consequences.is_empty() {
+            let tried = one.tried;
+            line(
+                "",
+                "enforces",
+                format!("{}: {tried} of {tried} attempts refused", one.attribute),
+            );
+        } else {
+            let what_follows = one.consequences.join("; ");
+            line("", "lacks", format!("{}: {what_follows}", one.attribute));
+        }
     }
     for quirk in &report.quirks {
         line("", "quirk", quirk.clone());

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 
 use keyreeve_pkcs11::{
-    Attribute, CallError, Class, KeyType, Mechanism, ObjectHandle, Session, Template, Vendor,
+    Attribute, CallError, Class, KeyType, Mechanism, ObjectClass, ObjectHandle, Session, Template, Vendor,
     presets::{self, Life},
 };
 use serde::Serialize;
@@ -14,6 +14,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
     pub name: String,
+    /// What forbids it: the attribute, without CKA_.
+    pub attribute: &'static str,
     /// The token refused, as it must.
     pub holds: bool,
     /// What follows where it does not hold.
@@ -62,13 +64,60 @@ pub fn run_on(session: &Session, kek: &Template) -> Result<Vec<Probe>, CallError
         probes.extend(subjects.unwraps_weaker());
         probes.extend(subjects.unwrapped_key()?);
         probes.extend(subjects.gcm_key());
-        probes.push(subjects.makes_trusted());
+        probes.extend(subjects.makes_trusted());
         // Last: where a change passes, the KEK is another one afterwards.
         probes.extend(subjects.kek_changes());
         subjects.broken.get().map_or(Ok(probes), Err)
     })();
     session.destroy(kek)?;
     probes
+}
+
+/// Attributes that the token does not take in a template, each with what follows: why [`run`] cannot make its keys.
+pub fn not_taken(session: &Session) -> Vec<(&'static str, &'static str)> {
+    let refused = |template: Template| {
+        let template = template
+            .class(ObjectClass::SecretKey)
+            .key_type(KeyType::Aes)
+            .flag(Attribute::TOKEN, false)
+            .value_len(32);
+        match session.generate_key(Mechanism::AES_KEY_GEN, &template) {
+            Ok(key) => {
+                let _ = session.destroy(key);
+                false
+            }
+            Err(error) => is_refusal(error),
+        }
+    };
+    if refused(Template::new()) {
+        return Vec::new();
+    }
+    let attributes: [(_, Template, _); 4] = [
+        (
+            "UNWRAP_TEMPLATE",
+            Template::new().unwrap_template(on(Attribute::SENSITIVE)),
+            READABLE,
+        ),
+        (
+            "ALLOWED_MECHANISMS",
+            Template::new().allowed_mechanisms(&[Mechanism::AES_KEY_WRAP]),
+            "the KEK works with mechanisms that open wrapped keys",
+        ),
+        (
+            "MODIFIABLE",
+            off(Attribute::MODIFIABLE),
+            "a key's uses can be changed after it is made",
+        ),
+        (
+            "COPYABLE",
+            off(Attribute::COPYABLE),
+            "a key can be copied with other uses",
+        ),
+    ];
+    attributes
+        .into_iter()
+        .filter_map(|(name, template, consequence)| refused(template).then_some((name, consequence)))
+        .collect()
 }
 
 const DECRYPTS: &str = "whoever has the session reads every version key in clear";
@@ -81,6 +130,7 @@ impl Subjects<'_> {
             .into_iter()
             .map(|mechanism| Probe {
                 name: format!("the KEK does not decrypt with {mechanism}"),
+                attribute: "DECRYPT",
                 holds: self.refused(&self.session.decrypt(mechanism, self.kek, self.decryptable(mechanism))),
                 consequence: DECRYPTS,
                 required: true,
@@ -130,8 +180,13 @@ impl Subjects<'_> {
                 if let Ok(copy) = copy {
                     let _ = self.session.destroy(copy);
                 }
-                [("cannot be changed to", changed), ("cannot be copied with", copied)].map(|(verb, gave_in)| Probe {
+                [
+                    ("cannot be changed to", "MODIFIABLE", changed),
+                    ("cannot be copied with", "COPYABLE", copied),
+                ]
+                .map(|(verb, attribute, gave_in)| Probe {
                     name: format!("the KEK {verb} {name}"),
+                    attribute,
                     holds: !gave_in,
                     consequence,
                     required: true,
@@ -182,6 +237,7 @@ impl Subjects<'_> {
             });
             Probe {
                 name: format!("the KEK does not unwrap with {name}"),
+                attribute: "UNWRAP_TEMPLATE",
                 holds: !gave_in,
                 consequence,
                 required,
@@ -206,39 +262,41 @@ impl Subjects<'_> {
         }
         let value = session.bytes(key, Attribute::VALUE);
         self.refused(&value);
+        let foreign = self.refused(&session.hmac_sha256(key, b"probe"));
         let probes = [
-            ("an unwrapped key cannot be read", !matches!(value, Ok(Some(_))), true),
+            (
+                "an unwrapped key cannot be read",
+                "SENSITIVE",
+                !matches!(value, Ok(Some(_))),
+            ),
             (
                 "a key with EXTRACTABLE=0 cannot be wrapped",
+                "EXTRACTABLE",
                 self.refused(&session.wrap(Mechanism::AES_KEY_WRAP, self.kek, key)),
-                true,
             ),
-            ("an unwrapped key cannot be made extractable", !changed, true),
+            ("an unwrapped key cannot be made extractable", "MODIFIABLE", !changed),
             (
                 "an unwrapped key cannot be copied as extractable",
+                "COPYABLE",
                 self.refused(&copied),
-                true,
-            ),
-            (
-                "an unwrapped key works with its own mechanism only",
-                self.refused(&session.hmac_sha256(key, b"probe")),
-                false,
             ),
         ];
         session.destroy(key)?;
-        Ok(probes
-            .into_iter()
-            .map(|(name, holds, required)| Probe {
-                name: name.to_owned(),
-                holds,
-                consequence: if required {
-                    READABLE
-                } else {
-                    "ALLOWED_MECHANISMS is not enforced: a version key's uses are limited by this service alone"
-                },
-                required,
-            })
-            .collect())
+        let own_mechanism = Probe {
+            name: "an unwrapped key works with its own mechanism only".into(),
+            attribute: "ALLOWED_MECHANISMS",
+            holds: foreign,
+            consequence: "ALLOWED_MECHANISMS is not enforced: a version key's uses are limited by this service alone",
+            required: false,
+        };
+        let readable = probes.map(|(name, attribute, holds)| Probe {
+            name: name.to_owned(),
+            attribute,
+            holds,
+            consequence: READABLE,
+            required: true,
+        });
+        Ok(readable.into_iter().chain([own_mechanism]).collect())
     }
 
     /// A key of suite 0001, where the token has such: it encrypts, so what else it encrypts with matters.
@@ -249,35 +307,60 @@ impl Subjects<'_> {
         let _ = self.session.destroy(key);
         Some(Probe {
             name: format!("a key of suite 0001 does not encrypt with {}", Mechanism::AES_ECB),
+            attribute: "ALLOWED_MECHANISMS",
             holds: !encrypts,
             consequence: "ALLOWED_MECHANISMS is not enforced: whoever has the session learns what AES-GCM keeps secret of a key",
             required: false,
         })
     }
 
-    /// Whether a user session may make TRUSTED keys: if so, WRAP_WITH_TRUSTED would prove nothing, and is not set.
-    fn makes_trusted(&self) -> Probe {
-        let template = presets::sealed(KeyType::Aes, Life::Session, &[Attribute::WRAP])
-            .value_len(32)
+    /// Whether a user session may make TRUSTED keys: if so, WRAP_WITH_TRUSTED would prove nothing. It is not set, so this only informs,
+    /// and an attempt whose outcome is not clear is left out.
+    fn makes_trusted(&self) -> Vec<Probe> {
+        let session = self.session;
+        let key = || presets::sealed(KeyType::Aes, Life::Session, &[Attribute::WRAP]);
+        let generate = |template: Template| session.generate_key(Mechanism::AES_KEY_GEN, &template.value_len(32));
+        let marked = generate(key().flag(Attribute::MODIFIABLE, true)).and_then(|key| {
+            let set = session.set_attributes(key, &on(Attribute::TRUSTED));
+            if set.is_err() {
+                let _ = session.destroy(key);
+            }
+            set.map(|()| key)
+        });
+        let imported = key()
+            .bytes(Attribute::VALUE, &[0x6b; 32])
             .flag(Attribute::TRUSTED, true);
-        let made = self.session.generate_key(Mechanism::AES_KEY_GEN, &template);
-        if let Ok(key) = made {
-            let _ = self.session.destroy(key);
-        }
-        Probe {
-            name: "a user session cannot make TRUSTED keys".into(),
-            holds: self.refused(&made),
-            consequence: "WRAP_WITH_TRUSTED proves nothing on this token; Keyreeve does not rely on it",
-            required: false,
-        }
+        [
+            ("generate", generate(key().flag(Attribute::TRUSTED, true))),
+            ("import", session.create(&imported)),
+            ("mark", marked),
+        ]
+        .into_iter()
+        .filter_map(|(verb, made)| {
+            let holds = match made {
+                Ok(key) => {
+                    // A token that takes the attribute and does not set it makes nobody trusted.
+                    let untrusted = session.flag(key, Attribute::TRUSTED) == Ok(Some(false));
+                    let _ = session.destroy(key);
+                    untrusted
+                }
+                Err(error) if is_refusal(error) => true,
+                Err(_) => return None,
+            };
+            Some(Probe {
+                name: format!("a user session cannot {verb} TRUSTED keys"),
+                attribute: "TRUSTED",
+                holds,
+                consequence: "WRAP_WITH_TRUSTED proves nothing on this token; Keyreeve does not rely on it",
+                required: false,
+            })
+        })
+        .collect()
     }
 
     fn refused<T>(&self, result: &Result<T, CallError>) -> bool {
         if let Err(error) = result
-            && !matches!(
-                error.class(Vendor::Other),
-                Class::Policy | Class::Caller | Class::Ambiguous
-            )
+            && !is_refusal(*error)
         {
             self.broken.set(self.broken.get().or(Some(*error)));
         }
@@ -291,6 +374,14 @@ impl Subjects<'_> {
             &self.wrapped
         }
     }
+}
+
+/// The token would not, and not: it could not.
+fn is_refusal(error: CallError) -> bool {
+    matches!(
+        error.class(Vendor::Other),
+        Class::Policy | Class::Caller | Class::Ambiguous
+    )
 }
 
 fn on(attribute: Attribute) -> Template {

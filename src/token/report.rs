@@ -24,7 +24,7 @@ pub struct Report {
     pub manufacturer: String,
     pub model: String,
     pub firmware: String,
-    /// SoftHSM, Kryoptic, NSS: no hardware protects the keys.
+    /// SoftHSM, Kryoptic, NSS, opencryptoki's soft token: no hardware protects the keys.
     pub software_token: bool,
     /// By name, or by number where it has none here.
     pub mechanisms: Vec<String>,
@@ -44,7 +44,37 @@ pub struct Failure {
     pub refuses: bool,
 }
 
+/// What the probes say of one attribute.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Enforcement {
+    pub attribute: &'static str,
+    pub tried: usize,
+    /// What follows from the attempts that the token let pass; empty where it is enforced.
+    pub consequences: Vec<&'static str>,
+}
+
 impl Report {
+    /// Per attribute, whether the token enforces it, in the order of the probes.
+    pub fn enforcement(&self) -> Vec<Enforcement> {
+        let mut found: Vec<Enforcement> = Vec::new();
+        for probe in &self.probes {
+            let place = found.iter().position(|one| one.attribute == probe.attribute);
+            let place = place.unwrap_or_else(|| {
+                found.push(Enforcement {
+                    attribute: probe.attribute,
+                    tried: 0,
+                    consequences: Vec::new(),
+                });
+                found.len() - 1
+            });
+            found[place].tried += 1;
+            if !probe.holds && !found[place].consequences.contains(&probe.consequence) {
+                found[place].consequences.push(probe.consequence);
+            }
+        }
+        found
+    }
+
     /// Whether `serve` would take this token.
     pub fn can_serve(&self) -> bool {
         !self.failures.iter().any(|failure| failure.refuses)
@@ -108,18 +138,27 @@ pub(super) fn of_open_token(token: &OpenToken) -> Report {
             "the token fails now and then, or always: see its log, and ask its vendor",
         ),
     }
-    match probe::run(&token.session) {
-        Ok(probes) => report.probes = probes,
-        Err(error) => report.fail(
-            format!("the throwaway keys of the probes cannot be made: {error}"),
-            "the token lacks AES key wrap or generic secrets: it cannot serve this release",
-        ),
-    }
-    for mechanism in [Mechanism::SHA512_HMAC, Mechanism::SHA256_HMAC, Mechanism::AES_KEY_WRAP] {
+    for (mechanism, lost) in [
+        (Mechanism::AES_KEY_WRAP, "no version key can be kept in the store"),
+        (Mechanism::SHA256_HMAC, "nothing binds a wrapped key to its place"),
+        (Mechanism::SHA512_HMAC, "no message key can be made"),
+    ] {
         if !offered.contains(&mechanism) {
             report.fail(
-                format!("{mechanism} is not offered"),
+                format!("{mechanism} is not offered: {lost}"),
                 "enable the mechanism in the token's configuration, or choose another token",
+            );
+        }
+    }
+    match probe::run(&token.session) {
+        Ok(probes) => report.probes = probes,
+        Err(error) => {
+            for (attribute, consequence) in probe::not_taken(&token.session) {
+                report.fail(format!("no key takes {attribute}: {consequence}"), UNFIT);
+            }
+            report.fail(
+                format!("the throwaway keys of the probes cannot be made: {error}"),
+                "the token lacks AES key wrap, generic secrets or an attribute: it cannot serve this release",
             );
         }
     }
@@ -154,7 +193,7 @@ impl Report {
                 Failure {
                     what: format!("does not hold: {} ({})", probe.name, probe.consequence),
                     next_step: if probe.required {
-                        "this token cannot keep Keyreeve's keys: choose another, or ask its vendor for a stricter mode"
+                        UNFIT
                     } else {
                         "known and accepted: nothing to do"
                     }
@@ -167,10 +206,12 @@ impl Report {
     }
 }
 
+const UNFIT: &str = "this token cannot keep Keyreeve's keys: choose another, or ask its vendor for a stricter mode";
+
 /// Software tokens are named as such on every report.
 pub fn is_software_token(info: &TokenInfo) -> bool {
     let text = format!("{} {}", info.manufacturer, info.model).to_lowercase();
-    ["softhsm", "kryoptic", "nss", "mozilla", "opencryptoki"]
+    ["softhsm", "kryoptic", "nss", "mozilla", "softtok"]
         .iter()
         .any(|name| text.contains(name))
 }

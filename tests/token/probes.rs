@@ -2,13 +2,13 @@
 
 use keyreeve::token::probe::{self, Probe};
 use keyreeve_pkcs11::{
-    Attribute, KeyType,
+    Attribute, KeyType, Mechanism, Template,
     presets::{self, Life},
 };
 
 use crate::{
     contract,
-    support::{self, TestModule},
+    support::{self, Kind, TestModule},
 };
 
 contract! {
@@ -16,6 +16,7 @@ contract! {
     a_modifiable_copyable_kek_is_found_out => modifiable;
     a_kek_without_unwrap_template_is_found_out => no_unwrap_template;
     a_kek_that_decrypts_is_found_out => decrypts;
+    whether_a_user_makes_trusted_keys_is_found_out_and_refuses_no_token => trusted;
 }
 
 fn sound(test: &TestModule) {
@@ -58,6 +59,27 @@ fn decrypts(test: &TestModule) {
     let template = presets::sealed(KeyType::Aes, Life::Session, &usages).value_len(32);
     let holes = holes(&probe::run_on(&test.session(), &template).unwrap());
     assert!(holes.iter().any(|hole| hole.contains("does not decrypt")), "{holes:?}");
+}
+
+/// SoftHSM leaves TRUSTED to the security officer, Kryoptic does not where a key is generated. What is refused is refused for it: the
+/// same attempts without TRUSTED work.
+fn trusted(test: &TestModule) {
+    let session = test.session();
+    let probes = probe::run(&session).unwrap();
+    let trusted: Vec<_> = probes.iter().filter(|probe| probe.attribute == "TRUSTED").collect();
+    let names = ["generate", "import", "mark"].map(|verb| format!("a user session cannot {verb} TRUSTED keys"));
+    assert!(trusted.iter().map(|probe| &probe.name).eq(&names), "{trusted:?}");
+    let generate_holds = test.kind == Kind::SoftHsm;
+    let holds = trusted.iter().map(|probe| probe.holds);
+    assert!(holds.eq([generate_holds, true, true]), "{trusted:?}");
+    assert!(!trusted.iter().any(|probe| probe.must_refuse()));
+
+    let key = || presets::sealed(KeyType::Aes, Life::Session, &[Attribute::WRAP]);
+    session.create(&key().bytes(Attribute::VALUE, &[1; 32])).unwrap();
+    let modifiable = key().value_len(32).flag(Attribute::MODIFIABLE, true);
+    let modifiable = session.generate_key(Mechanism::AES_KEY_GEN, &modifiable).unwrap();
+    let change = Template::new().flag(Attribute::ENCRYPT, true);
+    session.set_attributes(modifiable, &change).unwrap();
 }
 
 fn holes(probes: &[Probe]) -> Vec<String> {

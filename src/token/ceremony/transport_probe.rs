@@ -129,13 +129,14 @@ impl Subjects<'_> {
                 // Some tokens accept the template and force their own value: the key decides.
                 let forced = self.unwraps_to(&self.proper().flag(attribute, value), attribute);
                 must(
+                    "UNWRAP_TEMPLATE",
                     format!("TRANSPORT does not unwrap with {name}"),
                     forced.is_none_or(|found| found == Some(!value)),
                 )
             })
             .collect();
         let decrypted = self.session.decrypt_oaep(self.hash.into(), self.private, &self.wrapped);
-        probes.push(must("TRANSPORT does not decrypt".into(), decrypted.is_err()));
+        probes.push(must("DECRYPT", "TRANSPORT does not decrypt".into(), decrypted.is_err()));
         // Last: where a change passes, the key is another one afterwards.
         let other = || Template::new().unwrap_template(Template::new().flag(Attribute::SENSITIVE, false));
         let changes: [(&str, Template); 4] = [
@@ -147,6 +148,7 @@ impl Subjects<'_> {
         for (name, change) in changes {
             let copy = self.session.copy(self.private, &change.flag(Attribute::TOKEN, false));
             probes.push(must(
+                "COPYABLE",
                 format!("TRANSPORT cannot be copied with {name}"),
                 copy.map(|copy| self.session.destroy(copy)).is_err(),
             ));
@@ -158,10 +160,15 @@ impl Subjects<'_> {
         ] {
             let change = Template::new().flag(attribute, value);
             let changed = self.session.set_attributes(self.private, &change);
-            probes.push(must(format!("TRANSPORT cannot be changed to {name}"), changed.is_err()));
+            probes.push(must(
+                "MODIFIABLE",
+                format!("TRANSPORT cannot be changed to {name}"),
+                changed.is_err(),
+            ));
         }
         let changed = self.session.set_attributes(self.private, &other());
         probes.push(must(
+            "MODIFIABLE",
             "TRANSPORT cannot be changed to another UNWRAP_TEMPLATE".into(),
             changed.is_err(),
         ));
@@ -186,9 +193,10 @@ impl Subjects<'_> {
     }
 }
 
-fn must(name: String, holds: bool) -> Probe {
+fn must(attribute: &'static str, name: String, holds: bool) -> Probe {
     Probe {
         name,
+        attribute,
         holds,
         consequence: READABLE,
         required: true,
