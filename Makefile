@@ -24,7 +24,7 @@ lint: ## Format, clippy, dependencies (licences, bans, advisories), shell script
 
 # Both tokens first, so that a missing package shows before the long part.
 test: install ## Everything CI runs: lint, short fuzzing, then every test on SoftHSM and on Kryoptic
-	@softhsm/packages.sh faketime
+	@softhsm/packages.sh faketime libnss3 libnss3-tools
 	@tests/kryoptic/build.sh >/dev/null
 	@$(MAKE) lint
 	fuzz/run.sh 10

@@ -9,8 +9,10 @@ use crate::rv::{CallError, Function};
 use crate::token::{Selector, TokenInfo};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki_sys::{CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG, CK_VERSION};
+use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// No token lists more: the standard names some 500.
@@ -24,6 +26,12 @@ pub enum ModuleError {
     Missing(PathBuf),
     #[error("cannot load `{}` as a PKCS#11 library: {detail}", path.display())]
     Load { path: PathBuf, detail: String },
+    #[error("the arguments for the module hold a NUL byte: remove it")]
+    Arguments,
+    #[error(
+        "`{}` does not start without arguments, or not with these (CKR_ARGUMENTS_BAD): set `module_arguments` as its documentation says", .0.display()
+    )]
+    WantsArguments(PathBuf),
     #[error("{0}")]
     Call(#[from] CallError),
     #[error("no token {wanted}; the module shows {}", present(.seen))]
@@ -50,6 +58,11 @@ impl Module {
     /// Loads the library at `path` and calls C_Initialize with OS locking. Environment variables that the library reads
     /// (SOFTHSM2_CONF, KRYOPTIC_CONF) are read now.
     pub fn load(path: &Path) -> Result<Module, ModuleError> {
+        Module::load_with(path, None)
+    }
+
+    /// The same with a vendor's arguments, a text that C_Initialize gets as `pReserved` (NSS softokn wants one).
+    pub fn load_with(path: &Path, arguments: Option<&str>) -> Result<Module, ModuleError> {
         if !path.is_absolute() {
             return Err(ModuleError::NotAbsolute(path.to_owned()));
         }
@@ -66,9 +79,7 @@ impl Module {
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) }.map_err(|error| load(error.to_string()))?;
         let functions = function_list(&library).map_err(load)?;
         let functions_3_0 = function_list_3_0(&library);
-        cryptoki
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-            .map_err(|error| from_cryptoki(error, Function::C_Initialize))?;
+        initialize(&cryptoki, path, arguments)?;
         Ok(Module {
             path: path.to_owned(),
             cryptoki,
@@ -209,6 +220,25 @@ macro_rules! function {
     };
 }
 pub(crate) use function;
+
+/// C_Initialize. The standard wants `pReserved` null; who names arguments has a module that says otherwise.
+fn initialize(cryptoki: &Pkcs11, path: &Path, arguments: Option<&str>) -> Result<(), ModuleError> {
+    let flags = CInitializeFlags::OS_LOCKING_OK;
+    let text = arguments.map(CString::new).transpose();
+    let mut text = text
+        .map_err(|_| ModuleError::Arguments)?
+        .map(CString::into_bytes_with_nul);
+    let started = cryptoki.initialize(match &mut text {
+        None => CInitializeArgs::new(flags),
+        // SAFETY: points to a terminated text of our own that lives until after the call. Modules that take one read it as a C string
+        // and copy what they keep; the standard has all others answer ARGUMENTS_BAD.
+        Some(text) => unsafe { CInitializeArgs::new_with_reserved(flags, NonNull::from(text.as_mut_slice()).cast()) },
+    });
+    match started.map_err(|error| from_cryptoki(error, Function::C_Initialize)) {
+        Err(error) if error.code == ReturnCode::ARGUMENTS_BAD => Err(ModuleError::WantsArguments(path.to_owned())),
+        other => Ok(other?),
+    }
+}
 
 fn function_list(library: &cryptoki_sys::Pkcs11) -> Result<CK_FUNCTION_LIST, String> {
     let lookup = library.C_GetFunctionList.as_ref().map_err(|error| error.to_string())?;

@@ -29,6 +29,9 @@ pub enum Isolation {
 pub struct TokenConfig {
     /// PKCS#11 library, by absolute path.
     pub module: PathBuf,
+    /// Text that the library gets at C_Initialize (`pReserved`); for libraries whose vendor asks for one. No secret: modules log it.
+    #[serde(default)]
+    pub module_arguments: Option<String>,
     /// Exactly one of `label`, `serial`, `slot` chooses the token.
     #[serde(default)]
     pub label: Option<String>,

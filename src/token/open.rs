@@ -258,7 +258,7 @@ fn refuse_latched(latched: &Latched, attempt: &str, latch: &Latch) -> Result<(),
 
 fn find(config: &TokenConfig, selector: &keyreeve_pkcs11::Selector) -> Result<(Arc<Module>, TokenInfo), OpenError> {
     for look in 1.. {
-        let module = Module::load(&config.module)?;
+        let module = Module::load_with(&config.module, config.module_arguments.as_deref())?;
         match module.select(selector) {
             Ok(info) => return Ok((Arc::new(module), info)),
             Err(error @ ModuleError::NoSuchToken { .. }) if look < LOOKS => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keyreeve_pkcs11::{Mechanism, TokenInfo};
+use keyreeve_pkcs11::{Mechanism, ModuleError, TokenInfo};
 use serde::Serialize;
 
 use super::{
@@ -249,6 +249,7 @@ fn quirks(token: &OpenToken, offered: &[Mechanism], answers: &[KnownAnswer]) -> 
 fn next_step(error: &OpenError) -> &'static str {
     match error {
         OpenError::Config(_) => "correct the [token] table of the configuration file",
+        OpenError::Module(ModuleError::WantsArguments(_)) => "docs/tokens.md has the arguments of NSS softokn",
         OpenError::Module(_) => {
             "install the module (softhsm/install.sh for SoftHSM), and compare `label` or `serial` with the tokens listed"
         }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,6 +31,7 @@ pub fn config(test: &TestModule) -> TokenConfig {
     }
     TokenConfig {
         module: test.path.clone(),
+        module_arguments: None,
         label: Some("first".into()),
         serial: None,
         slot: None,
@@ -121,22 +122,34 @@ pub fn workers(test: &TestModule, mut config: TokenConfig) -> Result<Workers, Op
         config.module_writes.push(test.directory.clone());
         config.network = true;
     }
-    let program = Program {
+    workers_of(program(), test, config)
+}
+
+fn program() -> Program {
+    Program {
         path: env!("CARGO_BIN_EXE_keyreeve").into(),
         arguments: ["token-worker", "--log-level", "warn"].map(OsString::from).to_vec(),
-    };
-    workers_of(program, test, config)
+    }
 }
 
 /// The same, of another program.
 pub fn workers_of(program: Program, test: &TestModule, config: TokenConfig) -> Result<Workers, OpenError> {
+    workers_at(program, &data(test), config)
+}
+
+/// Keyreeve's own, for a token that is no [`TestModule`].
+pub fn workers_in(directory: &Path, config: TokenConfig) -> Result<Workers, OpenError> {
+    workers_at(program(), directory, config)
+}
+
+fn workers_at(program: Program, directory: &Path, config: TokenConfig) -> Result<Workers, OpenError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    let tombstones = test.directory.join("tombstones");
-    let host = ProcessHost::start(program, config, &data(test), &tombstones, runtime.handle())?;
+    let tombstones = directory.join("tombstones");
+    let host = ProcessHost::start(program, config, directory, &tombstones, runtime.handle())?;
     Ok(Workers { host, runtime })
 }
 

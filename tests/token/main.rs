@@ -7,6 +7,7 @@ mod contract;
 mod failures;
 mod fixture;
 mod group;
+mod matrix;
 mod probes;
 mod recovery;
 mod resident;
