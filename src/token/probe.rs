@@ -286,7 +286,7 @@ impl Subjects<'_> {
             name: "an unwrapped key works with its own mechanism only".into(),
             attribute: "ALLOWED_MECHANISMS",
             holds: foreign,
-            consequence: "ALLOWED_MECHANISMS is not enforced: a version key's uses are limited by this service alone",
+            consequence: "a version key's uses are limited by this service alone",
             required: false,
         };
         let readable = probes.map(|(name, attribute, holds)| Probe {
@@ -309,7 +309,7 @@ impl Subjects<'_> {
             name: format!("a key of suite 0001 does not encrypt with {}", Mechanism::AES_ECB),
             attribute: "ALLOWED_MECHANISMS",
             holds: !encrypts,
-            consequence: "ALLOWED_MECHANISMS is not enforced: whoever has the session learns what AES-GCM keeps secret of a key",
+            consequence: "whoever has the session learns what AES-GCM keeps secret of a key",
             required: false,
         })
     }
