@@ -17,9 +17,9 @@ use super::{
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// In threads of the server. A module that hangs or crashes ends the server.
-    #[default]
     Thread,
     /// In a process of its own, with another one ready to take over.
+    #[default]
     Process,
 }
 

@@ -37,6 +37,7 @@ impl Fixture {
             key = "{dir}/server.key"
             client_ca = {{ "acme.dev" = "{dir}/ca.pem" }}
             [token]
+            isolation = "thread"
             module = "{module}"
             label = "first"
             pin_file = "{dir}/pin"

@@ -189,6 +189,7 @@ impl TestServer {
                 ("tls", "client_ca"),
                 format!("{{ {} = {} }}", quoted(TRUST_DOMAIN), path("tls/clients.pem")),
             ),
+            (("token", "isolation"), quoted("thread")),
             (("token", "module"), quoted(&self.token.module.display().to_string())),
             (("token", "label"), quoted(LABEL)),
             (("token", "pin_file"), path("pin")),

@@ -145,6 +145,8 @@ impl Files {
                 ("manifest", at("token.json").into()),
                 ("manifest_sha256", settings.manifest_sha256.into()),
                 ("session_threads", threads.into()),
+                // A throwaway server should start anywhere, also where processes may not be shut in.
+                ("isolation", "thread".into()),
             ],
         );
         let durability = if settings.fsync { "fsync" } else { "written" };
