@@ -9,7 +9,7 @@
 //! - no session is left over in a worker that serves;
 //! - a breaker that is latched stays so, and one that is closed again serves.
 //!
-//! Two runs by default, 20 in `make test`. `KEYREEVE_CAMPAIGN=1000` makes a thousand, in about 25 minutes; `KEYREEVE_CAMPAIGN_SEED=7` repeats one.
+//! Two runs by default, 20 in `make test`. `KEYREEVE_CAMPAIGN=1000` makes a thousand, in about 45 minutes; `KEYREEVE_CAMPAIGN_SEED=7` repeats one.
 
 use std::{
     collections::HashMap,
