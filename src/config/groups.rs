@@ -117,6 +117,11 @@ pub(super) fn check(groups: &[GroupConfig], insecure_allowed: bool) -> Result<()
         }
         for token in &group.tokens {
             token.check(insecure_allowed).map_err(|error| named(&error))?;
+            if several && token.pin_fd.is_some() {
+                return Err(named(
+                    &"with several tokens one that is lost is opened again, and `pin_fd` can be read once only: use pin_file or pin_credential",
+                ));
+            }
             if several && token.isolation == Isolation::Thread {
                 return Err(named(
                     &"with several tokens each needs a process of its own, so that one cannot take down or reach the others: set \
@@ -206,6 +211,13 @@ mod tests {
         let text = group("main", "[]", &["1", "2"]).replace("\"process\"", "\"thread\"");
         assert!(parse(&text).unwrap_err().contains("isolation = \"process\""));
         assert!(parse(&group("main", "[]", &["1"]).replace("\"process\"", "\"thread\"")).is_ok());
+    }
+
+    #[test]
+    fn a_pin_that_can_be_read_once_is_not_taken_for_a_token_that_is_opened_again() {
+        let descriptor = |serials: &[&str]| group("main", "[]", serials).replace("pin_file = \"/pin-1\"", "pin_fd = 3");
+        assert!(parse(&descriptor(&["1", "2"])).unwrap_err().contains("pin_credential"));
+        assert!(parse(&descriptor(&["1"])).is_ok());
     }
 
     #[test]
