@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ColumnShape, Values, columns, or_null, text, time};
+use super::{ColumnShape, Values, columns, of_version, or_null, text, time};
 use crate::{
     clock::Timestamp,
     model::{
@@ -91,7 +91,7 @@ impl Row for Version {
     const TABLE: Table = Table::KeyVersions;
 
     fn primary_key(&self) -> Vec<u8> {
-        [&self.key.as_bytes()[..], &self.number.number().to_be_bytes()].concat()
+        of_version(self.key, self.number)
     }
 
     fn columns(&self) -> Vec<Column> {

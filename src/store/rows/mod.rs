@@ -6,6 +6,8 @@ mod key;
 mod tombstone;
 mod use_counter;
 
+use keyreeve_envelope::{KeyId, KeyVersion};
+
 use super::{Column, Kind, StoreError, Table, Value, backend::StoredRow};
 use crate::clock::Timestamp;
 
@@ -50,6 +52,11 @@ pub fn primary_key(table: Table, columns: &[Column]) -> Vec<u8> {
         }
     }
     key
+}
+
+/// The primary key of a row about one version of a key.
+fn of_version(key: KeyId, number: KeyVersion) -> Vec<u8> {
+    [&key.as_bytes()[..], &number.number().to_be_bytes()].concat()
 }
 
 /// Puts the values of a row into its columns.

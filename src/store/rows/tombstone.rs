@@ -1,6 +1,6 @@
 //! Rows of tombstones: versions whose blob was deleted, for ever.
 
-use super::{ColumnShape, columns, time};
+use super::{ColumnShape, columns, of_version, time};
 use crate::{
     clock::Timestamp,
     model::{KeyId, KeyVersion},
@@ -24,7 +24,7 @@ impl Row for Tombstone {
     const TABLE: Table = Table::Tombstones;
 
     fn primary_key(&self) -> Vec<u8> {
-        [&self.key.as_bytes()[..], &self.number.number().to_be_bytes()].concat()
+        of_version(self.key, self.number)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,6 +1,6 @@
 //! Rows of use counters: how many uses of a version of suite 0001 are reserved.
 
-use super::{ColumnShape, Values, columns, key::number};
+use super::{ColumnShape, Values, columns, key::number, of_version};
 use crate::{
     model::{KeyId, UseCounter},
     store::{Column, Kind, Row, StoreError, Table, Value, backend::StoredRow},
@@ -17,7 +17,7 @@ impl Row for UseCounter {
     const TABLE: Table = Table::UseCounters;
 
     fn primary_key(&self) -> Vec<u8> {
-        [&self.key.as_bytes()[..], &self.number.number().to_be_bytes()].concat()
+        of_version(self.key, self.number)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -16,7 +16,7 @@
 //! | `pulse.rs`, `counters.rs` | the sign of life: uses of keys, and what goes into the service's metrics |
 //! | `sandbox.rs` | what a worker forbids itself before it loads the module |
 //! | `link.rs`, `ticket.rs` | the service's side of one worker: calls under way |
-//! | `process_host.rs`, `supervisor.rs` | the host; starting, watching and replacing workers |
+//! | `process_host.rs`, `plan.rs`, `supervisor.rs` | the host; how a worker is started; watching and replacing workers |
 
 mod child;
 mod codec;
@@ -24,6 +24,7 @@ mod counters;
 mod frame;
 mod inbox;
 mod link;
+mod plan;
 mod process_host;
 mod pulse;
 mod sandbox;

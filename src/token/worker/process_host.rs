@@ -19,9 +19,10 @@ use tokio::{
 use super::{
     counters::Shown,
     link::{Done, Link},
+    plan::Plan,
     pulse::Pulse,
     start::{Ready, Trouble},
-    supervisor::{Plan, Supervisor},
+    supervisor::Supervisor,
     ticket::{self, Ticket},
 };
 use crate::token::{
