@@ -112,13 +112,18 @@ impl Config {
         Ok(config)
     }
 
-    /// Makes a `[token]` table the group that it stands for.
+    /// Makes a `[token]` table the group that it stands for, and says of each token where it stands.
     fn lengthen(&mut self) -> Result<(), &'static str> {
         match (self.token.take(), self.groups.is_empty()) {
             (Some(token), true) => self.groups.push(GroupConfig::short(token)),
             (None, false) => {}
             (Some(_), false) => return Err("[token] is the short form of one group: move it into [[token_groups]]"),
             (None, true) => return Err("a table [token] is missing, or [[token_groups]] for several tokens"),
+        }
+        for group in &mut self.groups {
+            for (number, token) in (1..).zip(&mut group.tokens) {
+                token.place = format!("{}/{number}", group.name);
+            }
         }
         Ok(())
     }

@@ -299,7 +299,7 @@ async fn a_killed_worker_costs_no_caller_an_error_and_a_killed_server_leaves_no_
         let value = |name: &str| {
             metrics
                 .lines()
-                .find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+                .find_map(|line| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<u64>().ok())
         };
         value("keyreeve_token_handle_cache_hits_total") >= Some(19)
             && value("keyreeve_token_handle_cache_misses_total") >= Some(1)

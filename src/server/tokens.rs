@@ -152,21 +152,27 @@ impl Groups {
         home.expect("every group of the configuration is here").members.clone()
     }
 
-    /// Counts tokens by the state of their breaker, for ever.
+    /// Shows the state of each token's breaker, for ever.
     pub fn measure(&self) -> impl Future<Output = ()> + Send + use<> {
-        let groups: Vec<_> = self.list.iter().map(|group| group.members.clone()).collect();
-        metrics::describe_gauge!(
-            "keyreeve_tokens",
-            "tokens of the configuration, by the state of their breaker"
-        );
+        let groups: Vec<_> = self
+            .list
+            .iter()
+            .map(|group| (group.name.clone(), group.members.clone()))
+            .collect();
+        metrics::describe_gauge!("keyreeve_tokens", "1 for the state in which the breaker of a token is");
         async move {
             let mut interval = tokio::time::interval(MEASURE_EVERY);
             loop {
                 interval.tick().await;
-                let tokens: Vec<_> = groups.iter().flat_map(|members| members.status()).collect();
-                for state in BreakerState::ALL {
-                    let count = tokens.iter().filter(|token| token.breaker == state).count();
-                    metrics::gauge!("keyreeve_tokens", "breaker" => state.name()).set(count as f64);
+                for (group, members) in &groups {
+                    for (number, token) in (1..).zip(members.status()) {
+                        let place = format!("{group}/{number}");
+                        for state in BreakerState::ALL {
+                            let is_it = f64::from(u8::from(token.breaker == state));
+                            metrics::gauge!("keyreeve_tokens", "breaker" => state.name(), "token" => place.clone())
+                                .set(is_it);
+                        }
+                    }
                 }
             }
         }

@@ -27,6 +27,9 @@ pub enum Isolation {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
+    /// Group and number from 1, as metrics call the token: its place in the file, which says nothing about the token itself.
+    #[serde(skip)]
+    pub place: String,
     /// PKCS#11 library, by absolute path.
     pub module: PathBuf,
     /// Text that the library gets at C_Initialize (`pReserved`); for libraries whose vendor asks for one. No secret: modules log it.

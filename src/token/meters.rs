@@ -1,66 +1,84 @@
-//! Metrics of one session thread. Labels are its number and the class of a return code: bounded, no key or caller.
+//! Metrics of a token and of its sessions. Labels are the token's place in the configuration, a session's number and the class of a return
+//! code: bounded, no key, no caller, nothing by which the token itself is known.
 
 use keyreeve_pkcs11::Class;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram};
 
-pub(super) struct Meters {
+/// Failed calls into a token's module, by class.
+pub(super) const FAILURES: &str = "keyreeve_token_failures_total";
+pub(super) const HITS: &str = "keyreeve_token_handle_cache_hits_total";
+pub(super) const MISSES: &str = "keyreeve_token_handle_cache_misses_total";
+
+/// Of a token, whoever works its sessions. All are looked up once: a lookup costs more than what is measured. The recorder must be
+/// installed before.
+pub(super) struct TokenMeters {
+    token: SharedString,
     pub queue_depth: Gauge,
-    pub queue_wait: Histogram,
-    pub token_time: Histogram,
     pub expired: Counter,
-    pub cache_hits: Counter,
-    pub cache_misses: Counter,
+    shed: Counter,
 }
 
-impl Meters {
-    /// Looked up once: a lookup costs more than what is measured. The recorder must be installed before.
-    pub fn new(thread: usize) -> Self {
+/// Of one session thread; or of a worker, as the service sees it.
+pub(super) struct SessionMeters {
+    pub queue_wait: Histogram,
+    pub token_time: Histogram,
+}
+
+/// Of one session thread's use of the handle cache.
+pub(super) struct CacheMeters {
+    pub hits: Counter,
+    pub misses: Counter,
+}
+
+impl TokenMeters {
+    /// `place`: of the token in the configuration, e.g. `home/1`.
+    pub fn new(place: &str) -> Self {
         describe();
-        let session = thread.to_string();
-        Self {
-            queue_depth: gauge!("keyreeve_token_queue_items"),
-            queue_wait: histogram!("keyreeve_token_queue_wait_seconds", "session" => session.clone()),
-            token_time: histogram!("keyreeve_token_seconds", "session" => session),
-            expired: counter!("keyreeve_token_expired_total"),
-            cache_hits: counter!("keyreeve_token_handle_cache_hits_total"),
-            cache_misses: counter!("keyreeve_token_handle_cache_misses_total"),
+        let token = SharedString::from(place.to_owned());
+        let meters = Self {
+            queue_depth: gauge!("keyreeve_token_queue_items", "token" => token.clone()),
+            expired: counter!("keyreeve_token_expired_total", "token" => token.clone()),
+            shed: counter!("keyreeve_token_shed_total", "token" => token.clone()),
+            token,
+        };
+        // From the start, so that the first one is an increase and not the birth of a series.
+        meters.shed.increment(0);
+        meters.expired.increment(0);
+        for class in Class::ALL {
+            meters.failures(class).increment(0);
         }
+        meters
     }
 
     /// Failed calls only, so a lookup each time does no harm.
-    pub fn failed(class: Class) {
-        counter!("keyreeve_token_failures_total", "class" => class.name()).increment(1);
+    pub fn failed(&self, class: Class) {
+        self.failures(class).increment(1);
     }
-}
 
-/// What the service sees of its worker: the same figures, under the session `worker`.
-pub(super) struct WorkerMeters {
-    pub queue_depth: Gauge,
-    pub queue_wait: Histogram,
-    pub token_time: Histogram,
-    pub expired: Counter,
-}
+    /// Work that the queue does not keep.
+    pub fn shed(&self, pieces: usize) {
+        self.shed.increment(pieces as u64);
+    }
 
-impl WorkerMeters {
-    pub fn new() -> Self {
-        describe();
-        Self {
-            queue_depth: gauge!("keyreeve_token_queue_items"),
-            queue_wait: histogram!("keyreeve_token_queue_wait_seconds", "session" => "worker"),
-            token_time: histogram!("keyreeve_token_seconds", "session" => "worker"),
-            expired: counter!("keyreeve_token_expired_total"),
+    pub fn failures(&self, class: Class) -> Counter {
+        counter!(FAILURES, "class" => class.name(), "token" => self.token.clone())
+    }
+
+    pub fn session(&self, session: impl Into<SharedString>) -> SessionMeters {
+        let session = session.into();
+        let of = |name: &'static str| histogram!(name, "session" => session.clone(), "token" => self.token.clone());
+        SessionMeters {
+            queue_wait: of("keyreeve_token_queue_wait_seconds"),
+            token_time: of("keyreeve_token_seconds"),
         }
     }
 
-    /// A worker that ended.
-    pub fn ended(class: Class) {
-        Meters::failed(class);
+    pub fn cache(&self) -> CacheMeters {
+        CacheMeters {
+            hits: counter!(HITS, "token" => self.token.clone()),
+            misses: counter!(MISSES, "token" => self.token.clone()),
+        }
     }
-}
-
-/// Work that the queue does not keep. Under a flood these are many, and still cheaper than any work.
-pub(super) fn shed(pieces: usize) {
-    counter!("keyreeve_token_shed_total").increment(pieces as u64);
 }
 
 fn describe() {
@@ -78,21 +96,7 @@ fn describe() {
         "keyreeve_token_expired_total",
         "jobs dropped because their deadline had passed"
     );
-    metrics::describe_counter!(
-        "keyreeve_token_handle_cache_hits_total",
-        "jobs whose key was unwrapped already"
-    );
-    metrics::describe_counter!(
-        "keyreeve_token_handle_cache_misses_total",
-        "jobs whose key had to be unwrapped"
-    );
-    metrics::describe_counter!(
-        "keyreeve_token_failures_total",
-        "calls that failed, by class of the return code"
-    );
-    // From the start, so that the first failure is an increase and not the birth of a series.
-    counter!("keyreeve_token_shed_total").increment(0);
-    for class in Class::ALL {
-        counter!("keyreeve_token_failures_total", "class" => class.name()).increment(0);
-    }
+    metrics::describe_counter!(HITS, "jobs whose key was unwrapped already");
+    metrics::describe_counter!(MISSES, "jobs whose key had to be unwrapped");
+    metrics::describe_counter!(FAILURES, "calls that failed, by class of the return code");
 }

@@ -13,7 +13,6 @@ use keyreeve_pkcs11::{Access, CallError, Class, Function, Session};
 use super::{
     TokenError,
     config::PinSource,
-    meters::Meters,
     open::{self, OpenError},
     root_keys::{RootKeyError, RootKeys},
     session_thread::SessionThread,
@@ -50,7 +49,7 @@ struct Attempt {
 }
 
 impl SessionThread {
-    /// Runs `work`; after a fault that can be cured, cures it and runs `work` once more.
+    /// Runs `work`; after a fault that can be cured, cures it and runs `work` once more, unless the caller's deadline has passed.
     ///
     /// What was worked while an era ended is dropped, good or bad: its handles may have been other keys' by then.
     pub fn recovering<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, TokenError> {
@@ -60,6 +59,9 @@ impl SessionThread {
             _ if self.shared.era() != era => self.reopen()?,
             Ok(done) => return Ok(done),
             Err(fault) => self.cure(fault, Attempt { is_first: true, era })?,
+        }
+        if self.is_late() {
+            return Err(TokenError::Expired);
         }
         let era = self.shared.era();
         match work(self) {
@@ -205,7 +207,7 @@ impl SessionThread {
             OpenError::Call(error) => self.not_cured(&error),
             // On disk, if it was refused, since before `open::log_in` returned.
             error if error.is_about_the_pin() => {
-                Meters::failed(Class::Pin);
+                self.shared.meters.failed(Class::Pin);
                 shared.latch(Class::Pin, &error.to_string())
             }
             error => shared.fail(Class::Token, &error.to_string()),
@@ -265,14 +267,14 @@ impl SessionThread {
     }
 
     fn wrong_answer(&self, why: &str) -> TokenError {
-        Meters::failed(Class::WrongAnswer);
+        self.shared.meters.failed(Class::WrongAnswer);
         self.shared.fail(Class::WrongAnswer, why)
     }
 
     /// The class of a failed call, once it is counted and logged.
     fn noted(&self, error: &CallError) -> Class {
         let class = self.shared.class_of(error);
-        Meters::failed(class);
+        self.shared.meters.failed(class);
         let serial = &self.shared.serial;
         match (error.function, class) {
             // Most likely a bad envelope. Who sends them decides how many: none may cost a line of the log.

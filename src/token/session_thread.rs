@@ -16,7 +16,7 @@ use super::{
     TokenError,
     handles::{self, UnwrappedKey},
     host::{Answer, Call, EnvelopeInput, Place},
-    meters::Meters,
+    meters::{CacheMeters, SessionMeters},
     queue::Waiting as _,
     recovery::Fault,
     thread_host::Shared,
@@ -33,7 +33,10 @@ pub(super) struct SessionThread {
     pub shared: Arc<Shared>,
     /// `None` after a failed call, until there is room for another one.
     pub session: Option<Session>,
-    pub meters: Meters,
+    pub cache: CacheMeters,
+    /// Of the call under way.
+    deadline: Instant,
+    meters: SessionMeters,
     index: usize,
     served: u32,
 }
@@ -41,9 +44,11 @@ pub(super) struct SessionThread {
 impl SessionThread {
     pub fn new(shared: Arc<Shared>, session: Session, index: usize) -> Self {
         Self {
-            meters: Meters::new(index),
+            cache: shared.meters.cache(),
+            meters: shared.meters.session(index.to_string()),
             shared,
             session: Some(session),
+            deadline: Instant::now(),
             index,
             served: 0,
         }
@@ -61,7 +66,7 @@ impl SessionThread {
             return;
         }
         if self.shared.queue.is_too_late(&work, work.deadline(), began) {
-            self.meters.expired.increment(1);
+            self.shared.meters.expired.increment(1);
             return work.answer_error(TokenError::Expired);
         }
         if let Some(fault) = self.shared.fault_text() {
@@ -71,24 +76,31 @@ impl SessionThread {
         let (kind, items) = (work.kind(), work.items());
         match work {
             Work::Whole(job, _) => {
-                let answer = self.call(&job.call);
+                let answer = self.call(&job.call, job.deadline);
                 let _ = job.reply.send(answer);
             }
-            Work::Part { batch, index } => match self.envelope_keys(&batch.blob, batch.place, batch.inputs_of(index)) {
-                Ok(keys) => batch.finish_part(index, keys),
-                Err(error) => batch.fail(error),
-            },
+            Work::Part { batch, index } => {
+                match self
+                    .until(batch.deadline)
+                    .envelope_keys(&batch.blob, batch.place, batch.inputs_of(index))
+                {
+                    Ok(keys) => batch.finish_part(index, keys),
+                    Err(error) => batch.fail(error),
+                }
+            }
         }
         let took = began.elapsed();
         self.meters.token_time.record(took.as_secs_f64());
         self.shared.queue.costs.learn(kind, items, took, began + took);
         self.served = self.served.wrapping_add(1);
         if self.served % DEPTH_EVERY == 1 {
-            self.meters.queue_depth.set(self.shared.queue.items() as f64);
+            self.shared.meters.queue_depth.set(self.shared.queue.items() as f64);
         }
     }
 
-    pub fn call(&mut self, call: &Call) -> Result<Answer, TokenError> {
+    /// Does one call, and tries again after a fault that can be cured while there is time. Errors: `Expired`, if there is none.
+    pub fn call(&mut self, call: &Call, deadline: Instant) -> Result<Answer, TokenError> {
+        self.until(deadline);
         match call {
             Call::EnvelopeKeys { blob, place, inputs } => {
                 self.envelope_keys(blob, *place, inputs).map(Answer::EnvelopeKeys)
@@ -138,6 +150,16 @@ impl SessionThread {
             }
             Call::Probe => self.recovering(SessionThread::ask_canary).map(|()| Answer::Done),
         }
+    }
+
+    fn until(&mut self, deadline: Instant) -> &mut Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether nobody waits for the call under way any more.
+    pub fn is_late(&self) -> bool {
+        self.deadline <= Instant::now()
     }
 
     /// The hot path: two PKCS#11 calls for each input, once the key is in the cache.

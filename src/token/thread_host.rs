@@ -31,6 +31,7 @@ use super::{
     iv, known_answer,
     latch::Latch,
     manifest::Manifest,
+    meters::TokenMeters,
     open::{self, OpenError, OpenToken},
     pin,
     probe::{self, Probe},
@@ -67,6 +68,7 @@ pub(super) struct Shared {
     pub queue: Queue<Work>,
     pub handles: Handles,
     pub usage: Usage,
+    pub meters: TokenMeters,
     /// Owns the login and every unwrapped key: a session object dies with the session that made it.
     pub keeper: Mutex<Option<Session>>,
     /// Whether there is one, for those who need not wait for it.
@@ -144,6 +146,7 @@ impl ThreadHost {
             queue: Queue::new(config.queue_items, threads, config.weights.clone()),
             handles: Handles::new(config.cached_handles),
             usage: Usage::new(config.key_ceilings()),
+            meters: TokenMeters::new(&config.place),
             serial: token.info.serial.as_str().into(),
             manifest,
             module: token.module,
@@ -218,7 +221,7 @@ impl Host for ThreadHost {
             return;
         }
         let deadline = job.deadline;
-        work::answer_refused(self.shared.queue.push(work::split(job), deadline));
+        work::answer_refused(self.shared.queue.push(work::split(job), deadline), &self.shared.meters);
     }
 
     fn status(&self) -> HostStatus {

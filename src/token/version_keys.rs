@@ -32,14 +32,14 @@ impl SessionThread {
     /// The key of `blob`, from the cache or unwrapped. `place`: what its tag must bind it to.
     pub fn unwrapped(&mut self, blob: &Blob, place: Place) -> Result<Arc<UnwrappedKey>, Fault> {
         if let Some(key) = self.shared.handles.find(blob.sha256()) {
-            self.meters.cache_hits.increment(1);
+            self.cache.hits.increment(1);
             if key.place == place {
                 return Ok(key);
             }
             self.let_go(key);
             return Err(Fault::Answer(TokenError::BlobTag));
         }
-        self.meters.cache_misses.increment(1);
+        self.cache.misses.increment(1);
         if let Some(object) = blob.token_object() {
             return self.found(blob, place, &object);
         }

@@ -54,6 +54,6 @@ impl Probing {
             reply,
         };
         // A queue too full for a probe is a token at work: no probe is needed.
-        work::answer_refused(shared.queue.push(work::split(job), deadline));
+        work::answer_refused(shared.queue.push(work::split(job), deadline), &shared.meters);
     }
 }

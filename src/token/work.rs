@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     Lane, TokenError,
     host::{Answer, Call, EnvelopeInput, Job, Place},
-    meters,
+    meters::TokenMeters,
     queue::{Kind, Refused, Waiting},
     thread_host::lock,
 };
@@ -119,9 +119,9 @@ pub(super) fn split(job: Job) -> Vec<Work> {
 }
 
 /// Answers work that the queue does not keep.
-pub(super) fn answer_refused(refused: Option<Refused<Work>>) {
+pub(super) fn answer_refused(refused: Option<Refused<Work>>, meters: &TokenMeters) {
     if let Some(Refused { work, error }) = refused {
-        meters::shed(work.len());
+        meters.shed(work.len());
         for work in work {
             work.answer_error(error.clone());
         }

@@ -30,6 +30,7 @@ pub fn config(test: &TestModule) -> TokenConfig {
         std::fs::write(&pin_file, format!("{PIN}\n")).unwrap();
     }
     TokenConfig {
+        place: "home/1".into(),
         module: test.path.clone(),
         module_arguments: None,
         label: Some("first".into()),

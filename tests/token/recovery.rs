@@ -9,7 +9,7 @@ use std::{
 use cryptoki::object::Attribute;
 use keyreeve::{
     model::Blob,
-    token::{Answer, Call, Host, Lane, Latch, OpenError, ThreadHost, TokenConfig, TokenError},
+    token::{Answer, Call, Host, Isolation, Lane, Latch, OpenError, ThreadHost, TokenConfig, TokenError},
 };
 use keyreeve_envelope::prf_commit::MessageKeys;
 use keyreeve_faultmod::{Calls, Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
@@ -17,7 +17,8 @@ use keyreeve_faultmod::{Calls, Controller, Fault, Function, ReturnCode, Rule, Sc
 use crate::{
     contract,
     fixture::{
-        ask, assert_same, controller, data, initialised, keys, keys_call, make, once, place, returned, start, submit,
+        ISOLATION, ask, assert_same, controller, data, initialised, keys, keys_call, make, once, place, returned,
+        serve, start, submit,
     },
     support::{self, TestModule},
 };
@@ -42,6 +43,8 @@ contract! { steered through faultmod:
     a_module_that_overstates_a_length_is_a_broken_token => overstated_length;
     what_was_worked_while_another_thread_replaced_the_keeper_is_worked_again => ended_era;
     keys_made_after_a_lost_login_are_the_same_keys => lost_login;
+    what_failed_is_not_tried_again_after_its_deadline => late_retry;
+    a_worker_does_not_try_again_after_the_deadline => late_retry_in_a_worker;
 }
 
 /// A host of one session, a key and its message keys.
@@ -105,6 +108,38 @@ impl Served {
         let latch = Latch::of(&data(test), &self.host.status().serial);
         latch.read().map(|latched| latched.class)
     }
+}
+
+fn late_retry(test: &TestModule) {
+    let controller = controller(test);
+    let mut config = initialised(test);
+    config.session_threads = 1;
+    let host = serve(test, config).unwrap();
+    let random = || Call::Random { length: 32 };
+    ask(&host, random()).unwrap();
+
+    // The cure takes longer than the caller waits.
+    let slow = Fault::Delay {
+        ms: 300,
+        when: When::Before,
+    };
+    let closed = returned(ReturnCode::SESSION_CLOSED, When::Before);
+    let schedule = Schedule::new(1)
+        .rule(Rule::on(Function::C_GenerateRandom, closed).times(1))
+        .rule(Rule::on(Function::C_OpenSession, slow).times(1));
+    controller.set(schedule).unwrap();
+    let made = || controller.counts(host.pid()).unwrap()[&Function::C_GenerateRandom].calls;
+    let earlier = made();
+    let answer = submit(&host, random(), Lane::of(None, "a"), Duration::from_millis(150));
+    assert!(matches!(answer.blocking_recv().unwrap(), Err(TokenError::Expired)));
+    assert_eq!(made(), earlier + 1);
+    ask(&host, random()).unwrap();
+    host.stop();
+}
+
+fn late_retry_in_a_worker(test: &TestModule) {
+    ISOLATION.set(Isolation::Process).expect("one test, one process");
+    late_retry(test);
 }
 
 /// Session objects of the token, as another session of this process sees them; of all sessions.

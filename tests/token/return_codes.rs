@@ -249,7 +249,10 @@ impl<'a> Trial<'a> {
         let counts = text
             .lines()
             .filter_map(|line| line.strip_prefix("keyreeve_token_failures_total{class=\""));
-        let counts = counts.filter_map(|line| line.split_once("\"} "));
+        let counts = counts.filter_map(|line| {
+            let (labels, count) = line.split_once(' ')?;
+            Some((labels.split_once('"')?.0, count))
+        });
         let wanted = counts.filter(|(name, _)| class.is_empty() || *name == class);
         wanted.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
     }

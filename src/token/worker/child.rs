@@ -23,7 +23,7 @@ use super::{
     codec,
     counters::Counters,
     frame::Frames,
-    inbox::Inbox,
+    inbox::{Inbox, Taken},
     pulse::{PULSE_EVERY, Pulse},
     sandbox::{Held, Sandbox},
     start::{self, News, Ready, Start, Trouble},
@@ -156,9 +156,9 @@ fn work(mut thread: SessionThread, inbox: &Inbox) {
                 exit_now(FAULT);
             }
         }
-        for (id, call) in taken.drain(..) {
+        for Taken { id, call, deadline } in taken.drain(..) {
             let began = Instant::now();
-            let outcome = thread.call(&call);
+            let outcome = thread.call(&call, deadline);
             if thread.shared.fault_text().is_some() {
                 // Not answered: the service hands it to a worker that can, or answers for all of them.
                 break;

@@ -53,8 +53,26 @@ mod kind {
 /// What an answer's frame says.
 pub type Outcome = Result<Answer, TokenError>;
 
-/// Message keys to make: also the part of a larger batch.
-pub fn put_envelope_keys(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, inputs: &[EnvelopeInput]) {
+/// A call. `left`: the time until its deadline; it ends the body.
+pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call, left: Duration) {
+    let at = out.len();
+    put_bare_call(out, id, call);
+    put_left(out, at, left);
+}
+
+/// Message keys to make, as a part of a larger batch.
+pub fn put_part(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, inputs: &[EnvelopeInput], left: Duration) {
+    let at = out.len();
+    put_envelope_keys(out, id, blob, place, inputs);
+    put_left(out, at, left);
+}
+
+fn put_left(out: &mut Vec<u8>, at: usize, left: Duration) {
+    let micros = u32::try_from(left.as_micros()).unwrap_or(u32::MAX);
+    frame::extend(out, at, &micros.to_be_bytes());
+}
+
+fn put_envelope_keys(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, inputs: &[EnvelopeInput]) {
     put(out, id, kind::ENVELOPE_KEYS, |out| {
         put_place(out, place);
         put_bytes(out, blob.bytes());
@@ -66,7 +84,7 @@ pub fn put_envelope_keys(out: &mut Vec<u8>, id: u64, blob: &Blob, place: Place, 
     });
 }
 
-pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
+fn put_bare_call(out: &mut Vec<u8>, id: u64, call: &Call) {
     match call {
         Call::EnvelopeKeys { blob, place, inputs } => put_envelope_keys(out, id, blob, *place, inputs),
         Call::Seal { blob, place, inputs } => put(out, id, kind::SEAL, |out| {
@@ -119,8 +137,11 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, call: &Call) {
     }
 }
 
-pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
-    let mut body = Body(frame.body);
+/// A call, and the time until its deadline.
+pub fn call(frame: Frame<'_>) -> Result<(Call, Duration), Malformed> {
+    let (body, micros) = frame.body.split_last_chunk().ok_or(Malformed)?;
+    let left = Duration::from_micros(u32::from_be_bytes(*micros).into());
+    let mut body = Body(body);
     let call = match frame.kind {
         kind::ENVELOPE_KEYS => Call::EnvelopeKeys {
             place: body.place()?,
@@ -183,7 +204,7 @@ pub fn call(frame: Frame<'_>) -> Result<Call, Malformed> {
         _ => return Err(Malformed),
     };
     body.end()?;
-    Ok(call)
+    Ok((call, left))
 }
 
 /// `took`: the time of the call in the token; it ends the body.

@@ -11,11 +11,11 @@ use std::sync::{
 use keyreeve_pkcs11::Class;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-use crate::token::thread_host::lock;
+use crate::token::{
+    meters::{FAILURES, HITS, MISSES, TokenMeters},
+    thread_host::lock,
+};
 
-const HITS: &str = "keyreeve_token_handle_cache_hits_total";
-const MISSES: &str = "keyreeve_token_handle_cache_misses_total";
-const FAILURES: &str = "keyreeve_token_failures_total";
 const COUNT: usize = 2 + Class::ALL.len();
 
 /// The worker's end.
@@ -54,10 +54,10 @@ impl Counters {
 pub struct Shown(Vec<Counter>);
 
 impl Shown {
-    pub fn new() -> Self {
-        let failures = Class::ALL.map(|class| metrics::counter!(FAILURES, "class" => class.name()));
-        let mut counters = vec![metrics::counter!(HITS), metrics::counter!(MISSES)];
-        counters.extend(failures);
+    pub fn new(meters: &TokenMeters) -> Self {
+        let cache = meters.cache();
+        let mut counters = vec![cache.hits, cache.misses];
+        counters.extend(Class::ALL.map(|class| meters.failures(class)));
         Self(counters)
     }
 

@@ -7,6 +7,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::net::UnixStream,
     sync::Mutex,
+    time::Instant,
 };
 
 use super::{
@@ -18,6 +19,13 @@ use crate::token::{Call, thread_host::lock};
 
 /// Calls that one thread takes at once at most: it answers them together.
 const AT_ONCE: usize = 8;
+
+/// A call, to be answered under its id.
+pub struct Taken {
+    pub id: u64,
+    pub call: Call,
+    pub deadline: Instant,
+}
 
 pub struct Inbox {
     stream: UnixStream,
@@ -38,7 +46,7 @@ impl Inbox {
     }
 
     /// Waits for calls and moves a fair share of them into `taken`. `false` once the service has closed its end.
-    pub fn take(&self, taken: &mut Vec<(u64, Call)>) -> io::Result<bool> {
+    pub fn take(&self, taken: &mut Vec<Taken>) -> io::Result<bool> {
         let mut frames = lock(&self.frames);
         loop {
             let here = frames.whole(AT_ONCE * self.threads)?;
@@ -46,7 +54,12 @@ impl Inbox {
                 // One is left for who comes next: a thread that had taken all would let the service wait until all of it is done.
                 for _ in 0..(here / self.threads).min(here - 1).clamp(1, AT_ONCE) {
                     let frame = frames.next()?.ok_or(Malformed)?;
-                    taken.push((frame.id, codec::call(frame)?));
+                    let (id, (call, left)) = (frame.id, codec::call(frame)?);
+                    taken.push(Taken {
+                        id,
+                        call,
+                        deadline: Instant::now() + left,
+                    });
                 }
                 return Ok(true);
             }

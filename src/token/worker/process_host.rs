@@ -29,7 +29,7 @@ use crate::token::{
     KeyUses, Latch, OpenError, TokenConfig, TokenError,
     breaker::{Breaker, BreakerState},
     host::{Host, HostStatus, Job},
-    meters::WorkerMeters,
+    meters::{SessionMeters, TokenMeters},
     queue::Queue,
     thread_host::lock,
     work,
@@ -69,7 +69,9 @@ pub(super) struct Shared {
     pump_soon: Notify,
     /// The supervisor and all workers have ended.
     ended: AtomicBool,
-    pub meters: WorkerMeters,
+    pub meters: TokenMeters,
+    /// As the service sees the worker.
+    worker_meters: SessionMeters,
     /// What workers count.
     counters: Shown,
     uses: Mutex<KeyUses>,
@@ -87,6 +89,7 @@ impl ProcessHost {
         runtime: &Handle,
     ) -> Result<Self, OpenError> {
         let queue = Queue::new(config.queue_items, config.threads(), config.weights.clone());
+        let meters = TokenMeters::new(&config.place);
         let plan = Plan::new(program, config, data_directory, tombstones)?;
         let started = runtime.block_on(plan.start())?;
         let shared = Arc::new(Shared {
@@ -102,8 +105,9 @@ impl ProcessHost {
             stop: Notify::new(),
             pump_soon: Notify::new(),
             ended: AtomicBool::new(false),
-            meters: WorkerMeters::new(),
-            counters: Shown::new(),
+            counters: Shown::new(&meters),
+            worker_meters: meters.session("worker"),
+            meters,
             uses: Mutex::default(),
         });
         runtime.spawn(Arc::clone(&shared).pump_at_turns());
@@ -132,7 +136,7 @@ impl Host for ProcessHost {
         }
         let deadline = job.deadline;
         let tickets = work::split(job).into_iter().map(Ticket::new).collect();
-        ticket::answer_refused(shared.queue.push(tickets, deadline));
+        ticket::answer_refused(shared.queue.push(tickets, deadline), &shared.meters);
         match shared.active() {
             // It waits for this call.
             Some(link) if link.is_idle() => shared.pump(),
@@ -245,7 +249,9 @@ impl Shared {
                     ticket.answer(Err(TokenError::Expired));
                     continue;
                 }
-                self.meters.queue_wait.record((now - ticket.queued()).as_secs_f64());
+                self.worker_meters
+                    .queue_wait
+                    .record((now - ticket.queued()).as_secs_f64());
                 return Some(ticket);
             }
         });
@@ -254,7 +260,7 @@ impl Shared {
 
     /// Takes note of what a call cost.
     pub fn learn(&self, done: &Done) {
-        self.meters.token_time.record(done.took.as_secs_f64());
+        self.worker_meters.token_time.record(done.took.as_secs_f64());
         self.queue.costs.learn(done.kind, done.items, done.took, Instant::now());
     }
 
@@ -273,7 +279,7 @@ impl Shared {
         let now = Instant::now();
         for ticket in tickets.into_iter().filter_map(|ticket| ticket.bereaved(now)) {
             let deadline = ticket.deadline();
-            ticket::answer_refused(self.queue.push(vec![ticket], deadline));
+            ticket::answer_refused(self.queue.push(vec![ticket], deadline), &self.meters);
         }
         self.pump();
     }

@@ -26,7 +26,6 @@ use super::{
 use crate::token::{
     Answer, BreakerState, Call, Job, Lane, OpenError, TokenError,
     breaker::{Backoff, Breaker, Window},
-    meters::WorkerMeters,
     thread_host::lock,
     work,
 };
@@ -192,7 +191,7 @@ impl Supervisor {
             return;
         }
         let (class, text) = described(death);
-        WorkerMeters::ended(class);
+        self.shared.meters.failed(class);
         tracing::error!(
             class = class.name(),
             worker = epoch,

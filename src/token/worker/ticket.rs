@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::codec::{self, Outcome};
 use crate::token::{
-    Answer, Lane, TokenError, meters,
+    Answer, Lane, TokenError,
+    meters::TokenMeters,
     queue::{Kind, Refused, Waiting},
     work::Work,
 };
@@ -18,9 +19,9 @@ pub struct Ticket {
 }
 
 /// Answers tickets that the queue does not keep.
-pub fn answer_refused(refused: Option<Refused<Ticket>>) {
+pub fn answer_refused(refused: Option<Refused<Ticket>>, meters: &TokenMeters) {
     if let Some(Refused { work, error }) = refused {
-        meters::shed(work.len());
+        meters.shed(work.len());
         for ticket in work {
             ticket.answer(Err(error.clone()));
         }
@@ -47,10 +48,11 @@ impl Ticket {
     }
 
     pub fn put(&self, out: &mut Vec<u8>, id: u64) {
+        let left = self.deadline().saturating_duration_since(Instant::now());
         match &self.work {
-            Work::Whole(job, _) => codec::put_call(out, id, &job.call),
+            Work::Whole(job, _) => codec::put_call(out, id, &job.call, left),
             Work::Part { batch, index } => {
-                codec::put_envelope_keys(out, id, &batch.blob, batch.place, batch.inputs_of(*index));
+                codec::put_part(out, id, &batch.blob, batch.place, batch.inputs_of(*index), left);
             }
         }
     }

@@ -124,12 +124,13 @@ fn outcomes() -> Vec<Outcome> {
 fn calls_and_outcomes_come_out_as_they_went_in() {
     let mut sent = Vec::new();
     for (id, call) in calls().iter().enumerate() {
-        put_call(&mut sent, id as u64, call);
+        put_call(&mut sent, id as u64, call, Duration::from_micros(id as u64 + 7));
     }
     let (mut frames, mut again) = (frames_of(&sent), Vec::new());
     while let Some(frame) = frames.next().unwrap() {
         let id = frame.id;
-        put_call(&mut again, id, &call(frame).unwrap());
+        let (call, left) = call(frame).unwrap();
+        put_call(&mut again, id, &call, left);
     }
     assert_eq!(sent, again);
 
@@ -150,7 +151,7 @@ fn calls_and_outcomes_come_out_as_they_went_in() {
 fn a_body_that_is_cut_or_too_long_is_no_call() {
     for call in calls() {
         let mut whole = Vec::new();
-        put_call(&mut whole, 1, &call);
+        put_call(&mut whole, 1, &call, Duration::from_secs(5));
         let (kind, body) = (whole[12], &whole[13..]);
         let parse = |body: &[u8]| super::call(Frame { id: 1, kind, body }).is_ok();
         assert!(parse(body));
