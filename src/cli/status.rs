@@ -183,7 +183,7 @@ impl TokenView {
 impl Shown for Vec<TokenView> {
     fn table(&self) -> Table {
         let mut table = Table::new([
-            "GROUP", "SERIAL", "MODEL", "SOFTWARE", "SERVING", "THREADS", "HANDLES", "DETAIL",
+            "GROUP", "SERIAL", "MODEL", "SOFTWARE", "SERVING", "BREAKER", "THREADS", "HANDLES", "DETAIL",
         ]);
         for token in self {
             table.row([
@@ -192,6 +192,7 @@ impl Shown for Vec<TokenView> {
                 token.model.clone(),
                 yes_no(token.software_token),
                 yes_no(token.serving),
+                token.breaker.clone(),
                 token.session_threads.to_string(),
                 token.cached_handles.to_string(),
                 token.detail.clone(),

@@ -66,6 +66,8 @@ pub struct Setup {
     pub groups: Vec<(&'static str, Vec<&'static str>, Vec<&'static str>)>,
     /// Who vouches for the manifests of groups, in TOML, instead of a pinned hash.
     pub custodians: String,
+    /// A module that stands before that of the groups' tokens, and what it needs, in TOML.
+    pub before_module: Option<(PathBuf, String)>,
     /// Value of an option in TOML, by section and name, over the usual ones.
     pub settings: BTreeMap<(&'static str, &'static str), String>,
 }
@@ -78,6 +80,7 @@ impl Default for Setup {
             dies_with_its_starter: false,
             groups: Vec::new(),
             custodians: String::new(),
+            before_module: None,
             settings: BTreeMap::new(),
         }
     }
@@ -229,11 +232,14 @@ impl TestServer {
 
     fn group_table(&self, name: &str, environments: &[&str], labels: &[&str]) -> String {
         let manifest = format!("{name}.json");
+        let (module, needs) = match &self.setup.before_module {
+            Some((module, needs)) => (module, needs.as_str()),
+            None => (&self.token.module, ""),
+        };
         let mut text = format!(
-            "[[token_groups]]\nname = {}\nenvironments = {environments:?}\nmodule = {:?}\nisolation = \"process\"\n\
-             pin_file = {:?}\nmanifest = {:?}\n",
+            "[[token_groups]]\nname = {}\nenvironments = {environments:?}\nmodule = {module:?}\nisolation = \"process\"\n\
+             {needs}pin_file = {:?}\nmanifest = {:?}\n",
             quoted(name),
-            self.token.module,
             self.path("pin"),
             self.path(&manifest),
         );
