@@ -7,6 +7,7 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "keyreeve/v1/crypto.proto",
+        "keyreeve/v1/events.proto",
         "keyreeve/v1/keys.proto",
         "keyreeve/v1/system.proto",
     ];

@@ -48,6 +48,10 @@ pub enum Error {
     EnvironmentUnbound(String),
     #[error("`request_id` was used before with another request: make a new one")]
     RequestIdReused,
+    #[error(
+        "the store has no such change: it was restored from a backup; forget what is known and begin without a position"
+    )]
+    PositionUnknown,
     #[error("too many requests: retry after {} ms", retry_after.as_millis())]
     Overloaded { retry_after: Duration },
     #[error("the key was used as often as it may be: retry after {} s", retry_after.as_secs() + 1)]
@@ -90,6 +94,7 @@ impl Error {
             Self::ApprovalRequired => "APPROVAL_REQUIRED",
             Self::EnvironmentUnbound(_) => "ENVIRONMENT_UNBOUND",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::PositionUnknown => "POSITION_UNKNOWN",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::KeyCeiling { .. } => "KEY_CEILING",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",

@@ -23,7 +23,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, ServerConfig},
     grpc::{
-        About, CryptoService, Front, KeyService, Services, SystemService,
+        About, CryptoService, EventService, Front, KeyService, Services, SystemService,
         health::{self, Local, Readiness},
         listener::Listener,
         tls::{Tls, TlsError},
@@ -231,6 +231,7 @@ impl Server {
         let services = Services::new(
             CryptoService::new(node.gate.clone(), node.operations.clone()),
             KeyService::new(node.gate.clone(), node.keys.clone()),
+            EventService::new(node.gate.clone(), node.keys.clone()),
             SystemService::new(
                 node.gate.clone(),
                 node.operations.clone(),

@@ -12,7 +12,7 @@ use keyreeve_proto::v1 as proto;
 
 use crate::{
     Error,
-    keys::{Attestation, Changed, Checked, Listed},
+    keys::{Attestation, Changed, Checked, Listed, Told},
     model::{Environment, Key, Team},
     operations::{Batch, DataKey, Me, Opened, RandomBytes, ReEncrypted, Sealed, Status},
     policy::Recorded,
@@ -63,6 +63,7 @@ converted! {
     Listed<Arc<Key>> => ListKeysResponse by keys::keys,
     Attestation => AttestKeyResponse by keys::attestation,
     Listed<Checked> => VerifyKeysResponse by keys::verified,
+    Told => WatchResponse by keys::told,
     Me => WhoAmIResponse by keys::me,
 }
 

@@ -29,9 +29,10 @@ use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::Healt
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Names with a health of their own, beside "" for the whole server.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     "keyreeve.v1.CryptoService",
+    "keyreeve.v1.EventService",
     "keyreeve.v1.KeyService",
     "keyreeve.v1.SystemService",
 ];

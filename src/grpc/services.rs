@@ -2,18 +2,19 @@
 
 use hyper::body::Incoming;
 use keyreeve_proto::v1::{
-    crypto_service_server::CryptoServiceServer, key_service_server::KeyServiceServer,
-    system_service_server::SystemServiceServer,
+    crypto_service_server::CryptoServiceServer, event_service_server::EventServiceServer,
+    key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
 };
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use super::{Answer, CryptoService, Dispatch, KeyService, SystemService, limits::MESSAGE_BYTES};
+use super::{Answer, CryptoService, Dispatch, EventService, KeyService, SystemService, limits::MESSAGE_BYTES};
 
 /// Everything that the main port serves.
 pub struct Services {
     crypto: CryptoServiceServer<CryptoService>,
     keys: KeyServiceServer<KeyService>,
+    events: EventServiceServer<EventService>,
     system: SystemServiceServer<SystemService>,
     others: Routes,
 }
@@ -30,6 +31,7 @@ impl Services {
     pub fn new<H: Health>(
         crypto: CryptoService,
         keys: KeyService,
+        events: EventService,
         system: SystemService,
         health: HealthServer<H>,
         reflection: bool,
@@ -48,6 +50,7 @@ impl Services {
         }
         Self {
             crypto: CryptoServiceServer::new(crypto).max_decoding_message_size(MESSAGE_BYTES),
+            events: EventServiceServer::new(events).max_decoding_message_size(MESSAGE_BYTES),
             keys: KeyServiceServer::new(keys).max_decoding_message_size(MESSAGE_BYTES),
             system: SystemServiceServer::new(system).max_decoding_message_size(MESSAGE_BYTES),
             others: others.prepare(),
@@ -63,6 +66,8 @@ impl Dispatch for Services {
             tower::Service::call(&mut self.crypto.clone(), request)
         } else if path.starts_with("/keyreeve.v1.KeyService/") {
             tower::Service::call(&mut self.keys.clone(), request)
+        } else if path.starts_with("/keyreeve.v1.EventService/") {
+            tower::Service::call(&mut self.events.clone(), request)
         } else if path.starts_with("/keyreeve.v1.SystemService/") {
             tower::Service::call(&mut self.system.clone(), request)
         } else {

@@ -45,6 +45,7 @@ pub fn code(error: &Error) -> Code {
         | Error::ApprovalRequired
         | Error::EnvironmentUnbound(_)
         | Error::TokenRefuses(_) => Code::FailedPrecondition,
+        Error::PositionUnknown => Code::OutOfRange,
         Error::Overloaded { .. } | Error::KeyCeiling { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,

@@ -16,6 +16,7 @@ mod team;
 mod text;
 mod transition;
 mod verify;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use team::CreateTeam;
 pub use text::{Labels, Owner, Reason};
 pub use transition::{ChangeState, Changed};
 pub use verify::{Checked, VersionFault};
+pub use watch::{Told, WatchRequest};
 
 use crate::{
     Error, Result,

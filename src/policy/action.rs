@@ -106,6 +106,8 @@ actions! {
     CreateKey(Team) makes changes;
     /// See a key and its versions.
     ReadKey(Key);
+    /// Be told when a key changes.
+    WatchKey(Key);
     /// List the keys of a team.
     ListKeys(Team);
     /// Make a new primary version.

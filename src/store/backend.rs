@@ -43,6 +43,16 @@ pub struct FoundKey {
     pub last: Vec<ChainEntry>,
 }
 
+/// Entries of the chain that speak of keys and their versions, in order, and two links of the chain. All of one moment, not verified.
+pub struct ChangedKeys {
+    /// At the place that was asked from; `None` if there is no such entry.
+    pub from: Option<Vec<u8>>,
+    /// Number, link, name of the key.
+    pub entries: Vec<(u64, Vec<u8>, String)>,
+    /// The last entry of all: number and link.
+    pub head: Option<(u64, Vec<u8>)>,
+}
+
 /// Which list of names.
 #[derive(Debug, Clone, Copy)]
 pub enum Names<'a> {
@@ -64,6 +74,8 @@ pub trait Reader: Send + Sync {
     fn key<'a>(&'a self, name: &'a str) -> Answer<'a, Option<FoundKey>>;
     /// Names after `after`, in order, at most `limit`.
     fn names<'a>(&'a self, of: Names<'a>, after: &'a str, limit: u32) -> Answer<'a, Vec<String>>;
+    /// Changes of keys and their versions after number `after`, at most `limit`.
+    fn keys_changed(&self, after: u64, limit: u32) -> Answer<'_, ChangedKeys>;
     fn due_for_destruction(&self, now_ms: i64, limit: u32) -> Answer<'_, Vec<String>>;
     fn remembered<'a>(
         &'a self,

@@ -1,8 +1,10 @@
 //! Reads: the hot rows from memory, verified when loaded.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{LogEpoch, Remembered, StoreError, backend::Names, hot::Hot, rows};
+use tokio::sync::watch;
+
+use super::{Applied, LogEpoch, Remembered, StoreError, backend::Names, hot::Hot, rows};
 use crate::{
     Result,
     clock::Timestamp,
@@ -14,6 +16,8 @@ use crate::{
 
 /// Keys that one round of the destruction job is given.
 const DUE: u32 = 1_000;
+/// Changes that are looked at together.
+const CHANGES: u32 = 1_000;
 /// Caches obey a change within 1 s (`docs/formats.md`, section 12); this leaves time for the answer.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -26,6 +30,14 @@ pub struct Directory {
 /// One page of a list: what follows `after` in order of name. One that is deleted while the page is read is left out.
 pub struct Page<T> {
     pub items: Vec<T>,
+    pub more: bool,
+}
+
+/// Names of keys that were changed, each once, up to a place in the chain.
+pub struct ChangedSince {
+    pub keys: BTreeSet<KeyName>,
+    pub through: Applied,
+    /// The chain goes on from there.
     pub more: bool,
 }
 
@@ -80,6 +92,42 @@ impl Directory {
             items.extend(self.key(&parsed(name)?).await?);
         }
         Ok(Page { items, more })
+    }
+
+    /// Told after each commit, of whatever.
+    pub fn commits(&self) -> watch::Receiver<()> {
+        self.hot.commits.subscribe()
+    }
+
+    /// Where the chain of changes ends.
+    pub async fn head(&self) -> Result<Applied> {
+        let found = self.hot.reader.keys_changed(u64::MAX >> 1, 0).await?;
+        found.head.map_or(Ok(Applied::NONE), applied)
+    }
+
+    /// Keys that were changed after a place in the chain. Errors: `PositionUnknown` if the chain does not lead through it.
+    pub async fn changed_since(&self, place: &Applied) -> Result<ChangedSince> {
+        let found = self.hot.reader.keys_changed(place.seq, CHANGES).await?;
+        let is_known = match &found.from {
+            Some(link) => link[..] == place.link,
+            None => *place == Applied::NONE,
+        };
+        if !is_known {
+            return Err(crate::Error::PositionUnknown);
+        }
+        let more = found.entries.len() == CHANGES as usize;
+        let last = found.entries.last().map(|(seq, link, _)| (*seq, link.clone()));
+        let through = if more { last } else { found.head };
+        let names = found
+            .entries
+            .iter()
+            .map(|(.., name)| parsed(name))
+            .collect::<Result<BTreeSet<_>>>()?;
+        Ok(ChangedSince {
+            keys: names,
+            through: through.map_or(Ok(Applied::NONE), applied)?,
+            more,
+        })
     }
 
     /// Names of keys with a version whose waiting period has ended; the first 1,000.
@@ -157,6 +205,12 @@ impl Directory {
         names.truncate(limit);
         Ok((names, more))
     }
+}
+
+fn applied((seq, link): (u64, Vec<u8>)) -> Result<Applied> {
+    let link = link.try_into();
+    let link = link.map_err(|_| StoreError::tampered(format!("change {seq}"), "its link has another length"))?;
+    Ok(Applied { seq, link })
 }
 
 /// A name as the database gives it, before its row was verified.

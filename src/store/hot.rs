@@ -8,7 +8,7 @@ use std::{
 };
 
 use moka::sync::Cache;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::{
     RowKey, StoreError, Table,
@@ -32,6 +32,8 @@ pub struct Hot {
     keys: Cache<KeyName, Arc<Key>>,
     /// Counts commits. A loader keeps what it read only if no commit came between.
     generation: RwLock<u64>,
+    /// Told after each commit.
+    pub commits: watch::Sender<()>,
     loading: [Gates; 3],
     destroyed: RwLock<HashSet<VersionId>>,
     /// Versions that were changed since the start, as they are now. About 60 bytes each.
@@ -65,6 +67,7 @@ impl Hot {
             teams: Cache::new(CACHED_SCOPES),
             keys: Cache::new(cached_keys),
             generation: RwLock::new(0),
+            commits: watch::Sender::new(()),
             loading: std::array::from_fn(|_| Gates::default()),
             destroyed: RwLock::new(destroyed),
             moved: RwLock::default(),
@@ -151,6 +154,8 @@ impl Hot {
             self.teams.invalidate_all();
             self.keys.invalidate_all();
         }
+        drop(generation);
+        self.commits.send_replace(());
     }
 
     /// What became of a version since `row_version` was read; `None`: nothing.

@@ -31,7 +31,7 @@ mod verify;
 
 pub use change::{Applied, Change, ChangeError, Expected, Remembered, Write};
 pub use committer::{Committer, OutboxRow, Transaction};
-pub use directory::{Directory, Page};
+pub use directory::{ChangedSince, Directory, Page};
 pub use error::StoreError;
 pub use mac::RowKey;
 pub use open::{Options, open};

@@ -5,8 +5,8 @@ use tonic::{IntoStreamingRequest, Streaming};
 use crate::{
     Client, ClientError,
     v1::{
-        self, crypto_service_client::CryptoServiceClient, key_service_client::KeyServiceClient,
-        system_service_client::SystemServiceClient,
+        self, crypto_service_client::CryptoServiceClient, event_service_client::EventServiceClient,
+        key_service_client::KeyServiceClient, system_service_client::SystemServiceClient,
     },
 };
 
@@ -63,6 +63,15 @@ unary! {
 }
 
 impl Client {
+    /// Changes of keys, as they happen. Ends with `DRAINING` when the node stops or the connection is old: then call again, with the last
+    /// position.
+    pub async fn watch(&self, request: v1::WatchRequest) -> Result<Streaming<v1::WatchResponse>, ClientError> {
+        Ok(EventServiceClient::new(self.channel())
+            .watch(request)
+            .await?
+            .into_inner())
+    }
+
     /// Many operations in flight on one stream; answers carry the request's tag and come in any order.
     ///
     /// Raw: no deadline, and checksums are left to the caller, who can set and check them as his pace allows.

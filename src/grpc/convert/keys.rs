@@ -7,7 +7,7 @@ use keyreeve_proto::v1 as proto;
 use crate::{
     clock::Timestamp,
     grpc::system_service::About,
-    keys::{Attestation, Checked, Listed, VersionAttestation},
+    keys::{Attestation, Checked, Listed, Told, VersionAttestation},
     model::{Environment, IvSource, Key, KeyState, Purpose, Residency, Suite, Team, TokenAttributes, Version},
     operations::{Me, Status},
 };
@@ -108,6 +108,16 @@ pub(super) fn attestation(attestation: Attestation) -> proto::AttestKeyResponse 
         token_model: token.model,
         software_token: token.software_token,
         master_key_claims: owned(master_key_claims),
+    }
+}
+
+pub(super) fn told(told: Told) -> proto::WatchResponse {
+    proto::WatchResponse {
+        position: Some(proto::Position {
+            sequence: told.position.seq,
+            link: told.position.link.to_vec().into(),
+        }),
+        key: told.key.map(|changed| key(&changed)),
     }
 }
 

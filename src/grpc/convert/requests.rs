@@ -7,7 +7,7 @@ use crate::{
     Error, Result,
     keys::{
         CancelDestruction, ChangeState, CreateEnvironment, CreateKey, CreateTeam, DestroyKey, Labels, Owner, Reason,
-        RequestId, RotateKey,
+        RequestId, RotateKey, WatchRequest,
     },
     model::{EnvironmentName, FullName, KeyName, KeyVersion, Purpose, Residency, Suite, TeamName},
     operations::{
@@ -15,6 +15,7 @@ use crate::{
         GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, Items, Message, Opening, ReEncrypt,
         UnwrapDataKey,
     },
+    store::Applied,
 };
 
 /// A resource name in `field`.
@@ -282,6 +283,25 @@ impl TryFrom<proto::RotateKeyRequest> for RotateKey {
             key: key_name(&request.name)?,
             request_id: RequestId::new(&request.request_id)?,
         })
+    }
+}
+
+impl TryFrom<proto::WatchRequest> for WatchRequest {
+    type Error = Error;
+
+    fn try_from(request: proto::WatchRequest) -> Result<Self> {
+        let keys = request.names.iter().map(|name| named("names", name));
+        let after = request.after.map(|after| match after.link[..].try_into() {
+            Ok(link) => Ok(Applied {
+                seq: after.sequence,
+                link,
+            }),
+            Err(_) => Err(Error::invalid(
+                "after",
+                "its `link` has not 32 bytes: give a position back as it came",
+            )),
+        });
+        Self::new(keys.collect::<Result<_>>()?, after.transpose()?)
     }
 }
 

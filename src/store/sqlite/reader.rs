@@ -11,7 +11,7 @@ use sqlx::{
 use super::{base, row, statements};
 use crate::store::{
     Remembered, StoreError, Table,
-    backend::{Answer, ChainEntry, Found, FoundKey, Names, Reader, StoredRow, Visitor},
+    backend::{Answer, ChainEntry, ChangedKeys, Found, FoundKey, Names, Reader, StoredRow, Visitor},
 };
 
 const CONNECTIONS: u32 = 4;
@@ -99,6 +99,30 @@ impl Reader for SqliteReader {
                 query = query.bind(&of[..]);
             }
             Ok(query.fetch_all(&self.pool).await?)
+        })
+    }
+
+    fn keys_changed(&self, after: u64, limit: u32) -> Answer<'_, ChangedKeys> {
+        Box::pin(async move {
+            let mut moment = self.pool.begin().await?;
+            let from = sqlx::query_scalar(statements::LINK_AT)
+                .bind(after.cast_signed())
+                .fetch_optional(&mut *moment)
+                .await?;
+            let entries: Vec<(i64, Vec<u8>, String)> = sqlx::query_as(statements::KEYS_CHANGED)
+                .bind(after.cast_signed())
+                .bind(limit)
+                .fetch_all(&mut *moment)
+                .await?;
+            let head: Option<(i64, Vec<u8>)> = sqlx::query_as(statements::HEAD).fetch_optional(&mut *moment).await?;
+            let entries = entries
+                .into_iter()
+                .map(|(seq, link, name)| (seq.cast_unsigned(), link, name));
+            Ok(ChangedKeys {
+                from,
+                entries: entries.collect(),
+                head: head.map(|(seq, link)| (seq.cast_unsigned(), link)),
+            })
         })
     }
 

@@ -109,6 +109,10 @@ pub const LAST_CHANGE_OF: &str = "SELECT * FROM changes WHERE tbl = ?1 AND pk = 
 pub const CHANGES_BETWEEN: &str =
     "SELECT * FROM changes WHERE tbl = ?1 AND pk BETWEEN ?2 AND ?3 ORDER BY pk, row_version";
 pub const LINK_AT: &str = "SELECT link FROM changes WHERE seq = ?1";
+pub const HEAD: &str = "SELECT seq, link FROM changes ORDER BY seq DESC LIMIT 1";
+/// A version's primary key begins with that of its key.
+pub const KEYS_CHANGED: &str = "SELECT changes.seq, changes.link, keys.name FROM changes JOIN keys ON keys.id = substr(changes.pk, 1, 16) \
+    WHERE changes.seq > ?1 AND changes.tbl IN ('keys', 'key_versions') ORDER BY changes.seq LIMIT ?2";
 pub const APPEND_CHANGE: &str = "INSERT INTO changes (seq, tbl, pk, row_version, row_mac, link) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (tbl, pk, row_version) DO NOTHING";
 
