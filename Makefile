@@ -28,7 +28,8 @@ test: install ## Everything CI runs: lint, short fuzzing, then every test on Sof
 	@tests/kryoptic/build.sh >/dev/null
 	@$(MAKE) lint
 	fuzz/run.sh 10
-	KEYREEVE_CAMPAIGN=20 KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" tests/counted.sh cargo test --workspace --locked --no-fail-fast
+	KEYREEVE_CAMPAIGN=500 KEYREEVE_CAMPAIGN_ON_THREADS=25 KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" \
+		tests/counted.sh cargo test --workspace --locked --no-fail-fast
 
 demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a refusal, the audit log
 	@demo/run.sh

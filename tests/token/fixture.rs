@@ -170,9 +170,14 @@ pub enum TestHost {
 impl TestHost {
     /// The process whose module gets the next call.
     pub fn pid(&self) -> u32 {
+        self.serving().expect("a worker serves")
+    }
+
+    /// The same, or `None` while none serves.
+    pub fn serving(&self) -> Option<u32> {
         match self {
-            Self::Thread(_) => std::process::id(),
-            Self::Process(workers) => workers.host.workers().0.expect("a worker serves"),
+            Self::Thread(host) => host.serves().then(std::process::id),
+            Self::Process(workers) => workers.host.workers().0,
         }
     }
 

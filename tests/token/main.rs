@@ -4,7 +4,9 @@
 mod campaign;
 mod ceremony;
 mod contract;
+mod dice;
 mod failures;
+mod faults;
 mod fixture;
 mod group;
 mod matrix;
@@ -16,5 +18,8 @@ mod spy;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
 mod token_gcm;
+mod trace;
+mod transitions;
 mod vectors;
 mod workers;
+mod workload;
