@@ -15,6 +15,7 @@ mod recovery;
 mod resident;
 mod return_codes;
 mod spy;
+mod starts;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
 mod token_gcm;
