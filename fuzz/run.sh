@@ -21,10 +21,10 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 python3 fuzz/seeds.py
 # --target: build scripts are built without the flags. A target directory of its own: nothing else is built anew.
 RUSTFLAGS="${flags[*]}" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir fuzz/target
-for target in envelope_parse context_canonical blob_parse; do
+for target in envelope_parse context_canonical blob_parse sealed_header; do
     echo "== $target, $seconds s"
     mkdir -p "fuzz/artifacts/$target"
-    # -max_len: above the longest envelope (65,660 B) and context (8,192 B) the parsers answer by length alone.
+    # -max_len: above the longest envelope (65,660 B), context (8,192 B) and header (65,536 B) the parsers answer by length alone.
     "fuzz/target/$host/release/$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" \
         -max_total_time="$seconds" -max_len=9000 -verbosity=0 -print_final_stats=1
 done

@@ -8,6 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 vectors = json.loads((ROOT.parent / "tests/vectors/formats-v1.json").read_text(encoding="utf-8"))
 context = vectors["encryption_context"]
+sealed = vectors["sealed_message"]["hello_two_wrapped_keys"]["message"]
+header_length = vectors["sealed_message"]["hello_two_wrapped_keys"]["header_length"]
 seeds = {
     "envelope_parse": [
         vectors["envelope_prf_commit"]["envelope"],
@@ -23,6 +25,7 @@ seeds = {
         *(case["bytes"] for case in context["refused"]),
     ],
     "blob_parse": [vectors["wrapped_key_blob"]["blob"], vectors["wrapped_key_blob_aes"]["blob"]],
+    "sealed_header": [sealed, sealed[: 2 * header_length]],
 }
 for target, inputs in seeds.items():
     folder = ROOT / "corpus" / target

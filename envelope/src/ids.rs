@@ -80,6 +80,11 @@ id! {
     KekId
 }
 
+id! {
+    /// A sealed message: sixteen random bytes, which no rewrap changes.
+    MessageId
+}
+
 /// Number of a key version: from 1, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyVersion(NonZeroU32);

@@ -1,8 +1,8 @@
 //! The byte formats of Keyreeve as pure functions, used by the service and its clients.
 //!
-//! In scope: ids, encryption context, ciphertext envelope, wrapped key blob, inputs of the service subkeys.
-//! Not in scope: randomness (salt, iv and ids come from the caller), calls into a token, stores, the wire.
-//! The sealed message (local sealing) is reserved and will be a module of its own.
+//! In scope: ids, encryption context, ciphertext envelope, sealed message, wrapped key blob, inputs of the service subkeys.
+//! Not in scope: randomness (salt, iv and ids come from the caller; a sealed message alone draws its own), calls into a token,
+//! stores, the wire.
 //!
 //! Every format is specified in `docs/formats.md` and fixed by `tests/vectors/formats-v1.json`.
 //! Integers are big-endian. Parsers are strict: unknown versions, suites, flag bits and trailing bytes are refused.
@@ -14,6 +14,7 @@
 //! | [`header`] | the 32-byte header of every envelope |
 //! | [`prf_commit`] | suite 0002: sealing, opening, hedged salt |
 //! | [`token_gcm`] | suite 0001: layout |
+//! | [`sealed`] | suite 0101, the sealed message: header, payload key, chunks |
 //! | [`blob`] | a version key wrapped under a KEK |
 //! | [`subkey`] | service subkeys |
 //! | [`limits`] | sizes in bytes |
@@ -26,6 +27,7 @@ pub mod header;
 pub mod ids;
 pub mod limits;
 pub mod prf_commit;
+pub mod sealed;
 mod secret;
 pub mod subkey;
 pub mod token_gcm;
@@ -35,7 +37,7 @@ mod vectors;
 
 pub use context::{ContextError, EncryptionContext};
 pub use header::{Header, Suite};
-pub use ids::{EnvironmentId, KekId, KeyId, KeyVersion, TeamId};
+pub use ids::{EnvironmentId, KekId, KeyId, KeyVersion, MessageId, TeamId};
 pub use prf_commit::Plaintext;
 
 /// A ciphertext cannot be opened.

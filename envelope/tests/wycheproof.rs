@@ -1,12 +1,12 @@
 //! Project Wycheproof vectors for the primitives under the formats, as aws-lc-rs computes them on this machine:
 //! AES-256-GCM (envelopes), HMAC-SHA-256 and HMAC-SHA-512 (tags, salts, key derivation), AES-CMAC (key check values),
-//! AES-256 key wrap with and without padding (blobs).
+//! AES-256 key wrap with and without padding (blobs), HKDF-SHA-512 (payload keys of sealed messages).
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, too")]
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap, KeyWrapPadded};
-use aws_lc_rs::{cmac, hmac};
+use aws_lc_rs::{cmac, hkdf, hmac};
 use wycheproof::{TestResult, aead, keywrap, mac};
 
 #[test]
@@ -71,6 +71,32 @@ fn aes_256_cmac_is_computed_as_published() {
             cmac::sign(&key, message).unwrap().as_ref().to_vec()
         },
     );
+}
+
+#[test]
+fn hkdf_sha_512_is_computed_as_published() {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let set = wycheproof::hkdf::TestSet::load(wycheproof::hkdf::TestName::HkdfSha512).unwrap();
+    let mut tried = 0;
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let key = hkdf::Salt::new(hkdf::HKDF_SHA512, &test.salt).extract(&test.ikm);
+        let mut output = vec![0; test.size];
+        let info = [&test.info[..]];
+        let made = key
+            .expand(&info, Length(test.size))
+            .and_then(|made| made.fill(&mut output));
+        assert_eq!(made.is_ok(), test.result == TestResult::Valid, "test {}", test.tc_id);
+        if made.is_ok() {
+            assert_eq!(output, test.okm[..], "test {}", test.tc_id);
+        }
+        tried += 1;
+    }
+    assert!(tried > 60, "{tried} vectors");
 }
 
 /// Tags may be published truncated: so many first bytes are compared.
