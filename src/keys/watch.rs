@@ -53,7 +53,7 @@ impl Keys {
     ) -> Result<Recorded<Told>> {
         let begin = async {
             let position = match after {
-                Some(after) => self.directory.changed_since(&after).await.map(|_| after)?,
+                Some(after) => self.directory.check_place(&after).await.map(|()| after)?,
                 None => self.directory.head().await?,
             };
             Ok(Told { position, key: None })

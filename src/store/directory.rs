@@ -4,7 +4,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Applied, LogEpoch, Remembered, StoreError, backend::Names, hot::Hot, rows};
+use super::{
+    Applied, LogEpoch, Remembered, StoreError,
+    backend::{ChangedKeys, Names},
+    hot::Hot,
+    rows,
+};
 use crate::{
     Result,
     clock::Timestamp,
@@ -101,33 +106,37 @@ impl Directory {
 
     /// Where the chain of changes ends.
     pub async fn head(&self) -> Result<Applied> {
-        let found = self.hot.reader.keys_changed(u64::MAX >> 1, 0).await?;
+        let found = self.hot.reader.keys_changed(0, 0).await?;
         found.head.map_or(Ok(Applied::NONE), applied)
+    }
+
+    /// Errors: `PositionUnknown` if the chain does not lead through `place`.
+    pub async fn check_place(&self, place: &Applied) -> Result<()> {
+        self.entries_after(place, 0).await.map(drop)
     }
 
     /// Keys that were changed after a place in the chain. Errors: `PositionUnknown` if the chain does not lead through it.
     pub async fn changed_since(&self, place: &Applied) -> Result<ChangedSince> {
-        let found = self.hot.reader.keys_changed(place.seq, CHANGES).await?;
+        let found = self.entries_after(place, CHANGES).await?;
+        let keys = found.entries.iter().map(|(.., name)| parsed(name));
+        let keys = keys.collect::<Result<BTreeSet<_>>>()?;
+        let more = found.entries.len() == CHANGES as usize;
+        let last = found.entries.into_iter().next_back().map(|(seq, link, _)| (seq, link));
+        let through = if more { last } else { found.head };
+        let through = through.map_or(Ok(Applied::NONE), applied)?;
+        Ok(ChangedSince { keys, through, more })
+    }
+
+    async fn entries_after(&self, place: &Applied, limit: u32) -> Result<ChangedKeys> {
+        let found = self.hot.reader.keys_changed(place.seq, limit).await?;
         let is_known = match &found.from {
             Some(link) => link[..] == place.link,
             None => *place == Applied::NONE,
         };
-        if !is_known {
-            return Err(crate::Error::PositionUnknown);
+        match is_known {
+            true => Ok(found),
+            false => Err(crate::Error::PositionUnknown),
         }
-        let more = found.entries.len() == CHANGES as usize;
-        let last = found.entries.last().map(|(seq, link, _)| (*seq, link.clone()));
-        let through = if more { last } else { found.head };
-        let names = found
-            .entries
-            .iter()
-            .map(|(.., name)| parsed(name))
-            .collect::<Result<BTreeSet<_>>>()?;
-        Ok(ChangedSince {
-            keys: names,
-            through: through.map_or(Ok(Applied::NONE), applied)?,
-            more,
-        })
     }
 
     /// Names of keys with a version whose waiting period has ended; the first 1,000.
