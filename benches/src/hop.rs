@@ -23,19 +23,15 @@ use keyreeve_faultmod::{Controller, Fault, Function, Rule, Schedule, When, varia
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use crate::Failure;
+use crate::{Failure, token::Token};
 
 #[derive(clap::Args)]
 pub struct Options {
     /// The `keyreeve` binary: what a worker executes. Without it, threads.
     #[arg(long)]
     worker: Option<PathBuf>,
-    #[arg(long)]
-    module: PathBuf,
-    #[arg(long)]
-    label: String,
-    #[arg(long)]
-    pin_file: PathBuf,
+    #[command(flatten)]
+    token: Token,
     /// For everything that is made.
     #[arg(long)]
     directory: PathBuf,
@@ -64,9 +60,9 @@ const PLACE: Place = Place {
 /// Says `ready`; for each number on standard input keeps so many calls in flight and prints [`Hops`]; ends with its input.
 pub async fn run(options: Options) -> Result<(), Failure> {
     let mut config: TokenConfig = serde_json::from_value(serde_json::json!({
-        "module": options.module,
-        "label": options.label,
-        "pin_file": options.pin_file,
+        "module": options.token.module,
+        "label": options.token.label,
+        "pin_file": options.token.pin_file,
         "manifest": options.directory.join("manifest.json"),
         "manifest_sha256": "",
         "session_threads": 4,
@@ -131,7 +127,7 @@ async fn hang(options: Options, mut config: TokenConfig) -> Result<(), Failure> 
     config.module_writes = vec![options.directory.clone()];
     config
         .module_writes
-        .extend(options.pin_file.parent().map(PathBuf::from));
+        .extend(options.token.pin_file.parent().map(PathBuf::from));
     config.network = true;
     let controller = Controller::listen(&options.directory.join("control"), Schedule::default())?;
     let environment = vec![

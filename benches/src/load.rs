@@ -84,7 +84,11 @@ pub struct Measured {
     pub p99_us: u64,
     pub worst_us: u64,
     pub seconds: f64,
+    /// Calls served in each [`SLICE`] from the beginning on.
+    pub slices: Vec<u64>,
 }
+
+pub const SLICE: Duration = Duration::from_millis(10);
 
 /// True for a line `go`, false at the end of standard input.
 pub fn wait_for_go() -> Result<bool, Failure> {
@@ -162,7 +166,9 @@ const BATCH: usize = 100;
 
 /// What became of calls.
 struct Tally {
+    started: Instant,
     served: Histogram<u64>,
+    slices: Vec<u64>,
     refused: u64,
     failed: u64,
 }
@@ -170,7 +176,9 @@ struct Tally {
 impl Tally {
     fn new() -> Result<Self, Failure> {
         Ok(Self {
+            started: Instant::now(),
             served: Histogram::new(3)?,
+            slices: Vec::new(),
             refused: 0,
             failed: 0,
         })
@@ -178,20 +186,31 @@ impl Tally {
 
     fn count<T>(&mut self, outcome: Result<T, Status>, begun: Instant) {
         match outcome {
-            // It grows with what it records.
-            Ok(_) => drop(self.served.record(micros(begun))),
+            Ok(_) => self.count_served(begun),
             Err(status) if status.code() == Code::ResourceExhausted => self.refused += 1,
             Err(_) => self.failed += 1,
         }
     }
 
+    fn count_served(&mut self, begun: Instant) {
+        // The histogram grows with what it records.
+        let _ = self.served.record(micros(begun));
+        let slice = (self.started.elapsed().as_micros() / SLICE.as_micros()) as usize;
+        self.slices.resize(self.slices.len().max(slice + 1), 0);
+        self.slices[slice] += 1;
+    }
+
     fn add(&mut self, other: Self) {
         self.served += other.served;
+        self.slices.resize(self.slices.len().max(other.slices.len()), 0);
+        for (slice, served) in self.slices.iter_mut().zip(other.slices) {
+            *slice += served;
+        }
         self.refused += other.refused;
         self.failed += other.failed;
     }
 
-    fn measured(&self, per_call: u64, started: Instant) -> Measured {
+    fn measured(self, per_call: u64, started: Instant) -> Measured {
         Measured {
             operations: self.served.len() * per_call,
             errors: self.failed,
@@ -200,6 +219,7 @@ impl Tally {
             p99_us: self.served.value_at_quantile(0.99),
             worst_us: self.served.max(),
             seconds: started.elapsed().as_secs_f64(),
+            slices: self.slices,
         }
     }
 }

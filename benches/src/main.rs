@@ -22,6 +22,7 @@ mod resilience;
 mod server;
 mod service;
 mod token;
+mod token_group;
 
 use clap::Parser;
 

@@ -1,7 +1,6 @@
 //! The token ceiling: single-call HMAC-SHA-512 with a 64-byte session key over a 111-byte message, buffers preallocated, one session a thread.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,16 +11,12 @@ use std::{
 
 use keyreeve_pkcs11::{Access, Mechanism, Module, Pin, Selector, Session, presets};
 
-use crate::{Failure, load::wait_for_go};
+use crate::{Failure, load::wait_for_go, token::Token};
 
 #[derive(clap::Args)]
 pub struct Options {
-    #[arg(long)]
-    module: PathBuf,
-    #[arg(long)]
-    label: String,
-    #[arg(long)]
-    pin_file: PathBuf,
+    #[command(flatten)]
+    token: Token,
     #[arg(long)]
     threads: usize,
     #[arg(long)]
@@ -30,10 +25,11 @@ pub struct Options {
 
 /// Says `ready`; for each `go` on standard input works for the given time and prints the number of calls; ends with its input.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let module = Arc::new(Module::load(&options.module)?);
-    let slot = module.select(&Selector::Label(options.label.clone()))?.slot;
+    let token = &options.token;
+    let module = Arc::new(Module::load(&token.module)?);
+    let slot = module.select(&Selector::Label(token.label.clone()))?.slot;
     let keeper = Session::open(&module, slot, Access::ReadWrite)?;
-    let pin = std::fs::read(&options.pin_file)?;
+    let pin = std::fs::read(&token.pin_file)?;
     keeper.login(&Pin::new(zeroize::Zeroizing::new(pin.trim_ascii_end().to_vec())))?;
     let key = keeper.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::version_key_at_birth())?;
     println!("ready");

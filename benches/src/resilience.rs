@@ -5,7 +5,10 @@
 //! | isolation | the same load on two servers, in interleaved rounds; then without gRPC (`hop`) |
 //! | recovery | the worker at work is killed under load; a call hangs |
 //! | overload | a token of 4 ms a call and one thread, so that the token is the bottleneck: ten times its load; a flood beside a victim |
+//! | tokens | a group of two slow tokens beside a group of one; one of two goes away under load |
 //! | large | many keys, few handles, Zipf access (`--large`) |
+
+mod tokens;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +24,7 @@ use crate::{
     process::Process,
     report::Report,
     server::{As, KEY, Server, go},
-    token::{LABEL, Token},
+    token::Token,
 };
 
 #[derive(clap::Args)]
@@ -36,7 +39,7 @@ pub struct Options {
     /// Length of one measurement.
     #[arg(long, default_value_t = 1000)]
     milliseconds: u64,
-    /// isolation, recovery or overload; without it, all three.
+    /// isolation, recovery, overload or tokens; without it, all four.
     #[arg(long)]
     only: Option<String>,
     /// Keys of the large store, e.g. 200000; 0 leaves that part out, which takes minutes.
@@ -68,7 +71,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             overload(options, work.path(), form, &mut report)?;
         }
     }
-    // A place for `two_tokens_over_one`: goodput of a group of two slow tokens over that of one.
+    if wants("tokens") {
+        tokens::run(options, work.path(), &mut report)?;
+    }
     if options.large > 0 {
         large(options, work.path(), &mut report)?;
     }
@@ -211,11 +216,8 @@ fn hung(options: &Options, work: &Path, report: &mut Report) -> Result<(), Failu
 }
 
 fn hop(options: &Options, folder: &Path, worker: Option<&Path>, arguments: &[&str]) -> Result<Process, Failure> {
-    let token = Token::make(folder)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.env("SOFTHSM2_CONF", &token.settings);
-    command.args(["hop", "--module", token.module, "--label", LABEL, "--pin-file"]);
-    command.arg(&token.pin_file).arg("--directory").arg(folder.join("data"));
+    let mut command = Token::make(folder)?.command("hop")?;
+    command.arg("--directory").arg(folder.join("data"));
     command
         .args(["--milliseconds", &options.milliseconds.to_string()])
         .args(arguments);

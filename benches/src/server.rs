@@ -163,6 +163,13 @@ impl Server {
         self.process.borrow().children()
     }
 
+    /// Waits until so many of its tokens serve.
+    pub fn wait_for_tokens(&self, tokens: usize) -> Result<(), Failure> {
+        wait_for("tokens that should serve or be missed", || {
+            Ok(self.metric("keyreeve_tokens{breaker=\"closed\"}")? == tokens as f64)
+        })
+    }
+
     /// The sum of the metrics whose name, with labels, begins so.
     pub fn metric(&self, name: &str) -> Result<f64, Failure> {
         let mut stream = TcpStream::connect(&self.local)?;
@@ -180,6 +187,17 @@ impl Server {
 pub fn go(load: &mut Process) -> Result<Measured, Failure> {
     load.say("go")?;
     Ok(serde_json::from_str(&load.line()?)?)
+}
+
+/// Waits for what must come to pass within a minute.
+pub fn wait_for(what: &str, is_so: impl Fn() -> Result<bool, Failure>) -> Result<(), Failure> {
+    for _ in 0..600 {
+        if is_so()? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!("waited a minute for {what}").into())
 }
 
 /// The variables of a file that a shell would source, once it is there: the server writes it when it takes calls.

@@ -3,10 +3,7 @@
 //! Servers stay up for the whole run; cells are measured one at a time, in interleaved rounds, and each figure is the median of its
 //! rounds. CPU is that of the server process alone, as the kernel accounts it, divided by the operations answered meanwhile.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     Failure,
@@ -14,7 +11,7 @@ use crate::{
     process::Process,
     report::Report,
     server::{KEY, Server},
-    token::{LABEL, Token},
+    token::Token,
 };
 
 #[derive(clap::Args)]
@@ -214,12 +211,7 @@ pub struct Raw(Process, f64);
 
 impl Raw {
     pub fn start(folder: &Path, milliseconds: u64) -> Result<Self, Failure> {
-        let token = Token::make(folder)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .env("SOFTHSM2_CONF", &token.settings)
-            .args(["raw", "--module", token.module, "--label", LABEL, "--pin-file"])
-            .arg(&token.pin_file);
+        let mut command = Token::make(folder)?.command("raw")?;
         command.args(["--threads", &THREADS.to_string()]);
         command.args(["--milliseconds", &milliseconds.to_string()]);
         let mut process = Process::start(&mut command)?;
