@@ -39,5 +39,6 @@ dev: install ## Starts a throwaway server on a throwaway token and says how to r
 	@cargo run --locked --quiet -- dev
 
 bench: install ## Measures CPU per operation, isolation, recovery, overload; prints tables, writes target/bench/*.json
+	@softhsm/packages.sh openssl
 	@benches/run.sh service
 	@benches/run.sh resilience
