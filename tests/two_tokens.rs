@@ -7,27 +7,15 @@ mod support;
 use std::{
     collections::BTreeSet,
     fs,
-    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use keyreeve_proto::v1 as proto;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{ADMIN, Client, Setup, TestServer, text, until};
+use support::{ADMIN, Client, ceremony::two_tokens, text, until};
 use tonic::Code;
 
 const KEY: &str = "dev/shop/orders";
-
-/// Initialised, not serving; and where each token has its objects.
-fn two_tokens() -> (TestServer, [PathBuf; 2]) {
-    let mut server = Setup::default()
-        .group("main", &["dev", "staging", "prod"], &["one", "two"])
-        .prepare();
-    let places = ["one", "two"].map(|label| server.token.another(label));
-    server.hold_ceremony();
-    server.init();
-    (server, places)
-}
 
 async fn serving(client: &Client) -> usize {
     let status = client.system().get_status(proto::GetStatusRequest {}).await.unwrap();

@@ -19,7 +19,7 @@ use std::{
 use keyreeve_faultmod::{Controller, Fault, Function, Only, ReturnCode, Rule, Schedule, When};
 use keyreeve_proto::v1 as proto;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Client, Setup, TestServer, until};
+use support::{Client, TestServer, ceremony::two_tokens, until};
 use tonic::Code;
 
 const CALLERS: usize = 4;
@@ -33,13 +33,7 @@ const CALL_DEADLINE_MS: u64 = 500;
 
 /// Two tokens of one group, whose module is steered, serving; where they have their objects.
 async fn steered() -> (TestServer, Controller, [PathBuf; 2]) {
-    let mut server = Setup::default()
-        .group("main", &["dev", "staging", "prod"], &["one", "two"])
-        .prepare();
-    let places = ["one", "two"].map(|label| server.token.another(label));
-    server.hold_ceremony();
-    server.init();
-
+    let (mut server, places) = two_tokens();
     let (control, trace) = (server.path("control"), server.path("trace"));
     let controller = Controller::listen(&control, Schedule::default()).unwrap();
     let (here, real) = (server.directory.path(), server.token.module.parent().unwrap());

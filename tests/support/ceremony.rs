@@ -1,15 +1,26 @@
 //! A ceremony by the command line: several tokens come to hold the same root keys (`docs/runbooks/ceremony.md`).
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use data_encoding::BASE64;
 
-use super::server::TestServer;
+use super::{server::TestServer, setup::Setup};
 
 /// Signed by these two of three.
 const SIGNERS: [usize; 2] = [0, 2];
+
+/// A server of one group of two tokens, `one` and `two`, for all environments. Initialised, not serving; and where each token has its
+/// objects.
+pub fn two_tokens() -> (TestServer, [PathBuf; 2]) {
+    let setup = Setup::default().group("main", &["dev", "staging", "prod"], &["one", "two"]);
+    let mut server = setup.prepare();
+    let places = ["one", "two"].map(|label| server.token.another(label));
+    server.hold_ceremony();
+    server.init();
+    (server, places)
+}
 
 impl TestServer {
     /// Makes the tokens of the only group of `self.setup` one group; `init` may follow.
