@@ -14,6 +14,7 @@ use super::{
     pin::{self, PinError, ReadPin},
     root_keys::RootKeyError,
     softhsm::{self, StartLock},
+    thread_host::latch_on_disk,
     worker::Trouble,
 };
 
@@ -79,13 +80,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// E13: the token is to be latched for this.
-    pub fn is_wrong_answer(&self) -> bool {
+    /// E9 or E13: the class for which the token is to be latched on disk. Not of a refused PIN, for which it is latched already.
+    pub fn latches(&self) -> Option<Class> {
+        let of_call = |error: &CallError| {
+            let class = error.class(Vendor::Other);
+            matches!(class, Class::Pin | Class::WrongAnswer).then_some(class)
+        };
         match self {
-            Self::KnownAnswer(_) => true,
-            Self::RootKeys(error) => error.is_wrong_answer(),
-            Self::Call(error) => error.class(Vendor::Other) == Class::WrongAnswer,
-            _ => false,
+            Self::Call(error) | Self::RootKeys(RootKeyError::Call(error)) => of_call(error),
+            Self::KnownAnswer(_) => Some(Class::WrongAnswer),
+            Self::RootKeys(error) => error.is_wrong_answer().then_some(Class::WrongAnswer),
+            _ => None,
         }
     }
 
@@ -117,7 +122,7 @@ impl OpenError {
             | Self::LastSeen(_)
             | Self::Ceremony(_)
             | Self::KnownAnswer(_) => true,
-            Self::RootKeys(_) | Self::Call(_) => self.is_wrong_answer(),
+            Self::RootKeys(_) | Self::Call(_) => self.latches().is_some(),
             Self::WorkerSays(trouble) => trouble.is_final,
             Self::Module(_) | Self::Pin(_) | Self::Sync(_) | Self::Thread(_) | Self::Worker(_) => false,
         }
@@ -156,6 +161,15 @@ pub(super) fn finalise(module: &Module) {
     }
 }
 
+/// Latches the token on disk, if `error` is of a class for which nothing is tried again.
+pub(super) fn latch_for(error: &OpenError, latch: &Latch, source: &PinSource) {
+    match error.latches() {
+        Some(class @ Class::Pin) => latch_on_disk(latch, class, &error.to_string(), Some(pin::attempt(source))),
+        Some(class) => latch_on_disk(latch, class, &error.to_string(), None),
+        None => {}
+    }
+}
+
 fn log_in_first(
     source: &PinSource,
     given: Option<Pin>,
@@ -164,8 +178,10 @@ fn log_in_first(
     info: TokenInfo,
 ) -> Result<OpenToken, OpenError> {
     let latch = Latch::of(data_directory, &info.serial);
-    let session = Session::open(&module, info.slot, Access::ReadWrite)?;
-    let warnings = log_in(&session, &info, &latch, source, given)?;
+    let opened = Session::open(&module, info.slot, Access::ReadWrite)
+        .map_err(OpenError::from)
+        .and_then(|session| Ok((log_in(&session, &info, &latch, source, given)?, session)));
+    let (warnings, session) = opened.inspect_err(|error| latch_for(error, &latch, source))?;
     Ok(OpenToken {
         module,
         info,

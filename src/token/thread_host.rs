@@ -111,13 +111,12 @@ impl ThreadHost {
         buried: Buried,
     ) -> Result<Self, OpenError> {
         let manifest = Manifest::load(&config.manifest_source()?)?;
+        let source = config.pin_source()?;
         let token = open::open(&config, data_directory, given)?;
         let (module, latch) = (Arc::clone(&token.module), token.latch.clone());
         let opened = Self::test(config, manifest, token, buried);
         if let Err(error) = &opened {
-            if error.is_wrong_answer() {
-                latch_on_disk(&latch, Class::WrongAnswer, &error.to_string(), None);
-            }
+            open::latch_for(error, &latch, &source);
             open::finalise(&module);
         }
         opened
@@ -401,7 +400,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn latch_on_disk(latch: &Latch, class: Class, why: &str, attempt: Option<String>) {
+pub(super) fn latch_on_disk(latch: &Latch, class: Class, why: &str, attempt: Option<String>) {
     if let Err(error) = latch.set(class, why, attempt) {
         tracing::error!(%error, path = %latch.path().display(), "the latch could not be written");
     }

@@ -1,4 +1,4 @@
-//! Workers of one token that start at once, and one that logs in again meanwhile.
+//! Workers of one token that start at once, one that logs in again meanwhile; and what a start must latch for.
 //!
 //! SoftHSM's C_Login truncates the file of the token before it writes it anew: a process that looks at the token just then sees none.
 //! From C_Initialize to the end of C_Login one process after the other has its turn, whichever service it belongs to. Kryoptic keeps its
@@ -6,18 +6,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use keyreeve::token::{Host, TokenConfig};
+use keyreeve::token::{Host, Latch, TokenConfig};
 use keyreeve_faultmod::{Fault, Function, ReturnCode, TraceLine, When};
 
 use crate::{
     contract,
-    fixture::{assert_same, controller, initialised, keys, make, once, place, workers},
+    fixture::{assert_same, controller, data, initialised, keys, make, once, place, returned, start, workers},
     support::{self, Kind, TRACE, TestModule},
     workers::standby,
 };
 
 contract! { steered through faultmod:
     workers_that_start_at_once_all_serve_and_take_turns_where_the_token_needs_it => at_once;
+    a_start_latches_for_the_codes_that_latch_in_service => latching;
 }
 
 /// Each is a service of its own, with a worker at work and one that is ready.
@@ -58,6 +59,34 @@ fn at_once(test: &TestModule) {
             assert!(pair[0].1 <= pair[1].0, "two logins at once: {pair:?}");
         }
     }
+}
+
+fn latching(test: &TestModule) {
+    let controller = controller(test);
+    let config = initialised(test);
+    let serial = {
+        let served = start(test, config.clone()).unwrap();
+        served.stop();
+        served.status().serial
+    };
+    let latch = Latch::of(&data(test), &serial);
+    for (function, code, class) in [
+        (Function::C_OpenSession, ReturnCode::FIPS_SELF_TEST_FAILED, "E13"),
+        (Function::C_Login, ReturnCode::FIPS_SELF_TEST_FAILED, "E13"),
+        (Function::C_Sign, ReturnCode::FIPS_SELF_TEST_FAILED, "E13"),
+        (Function::C_OpenSession, ReturnCode::PIN_LOCKED, "E9"),
+        (Function::C_Login, ReturnCode::PIN_LOCKED, "E9"),
+        (Function::C_Sign, ReturnCode::PIN_EXPIRED, "E9"),
+    ] {
+        controller.set(once(function, returned(code, When::Before))).unwrap();
+        let error = start(test, config.clone()).err().expect("the token failed");
+        controller.clear().unwrap();
+        assert!(error.is_final(), "{function}: {error}");
+        assert_eq!(latch.read().unwrap().class, class, "{function}: {error}");
+        assert!(start(test, config.clone()).is_err(), "it is latched");
+        latch.unlatch("a test", "it goes on").unwrap();
+    }
+    start(test, config).unwrap().stop();
 }
 
 /// SoftHSM is known by its name; the module that stands before it is given one like it.
