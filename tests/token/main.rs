@@ -3,6 +3,7 @@
 
 mod campaign;
 mod ceremony;
+mod consequence;
 mod contract;
 mod dice;
 mod failures;
@@ -18,9 +19,11 @@ mod spy;
 mod starts;
 #[path = "../../pkcs11/tests/support/mod.rs"]
 mod support;
+mod sweep;
 mod token_gcm;
 mod trace;
 mod transitions;
+mod trial;
 mod vectors;
 mod workers;
 mod workload;

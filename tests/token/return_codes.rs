@@ -1,46 +1,22 @@
 //! What each return code of each function leads to: its class, what the caller sees, whether the token is latched, and that the
 //! next call works where it should. In threads and in worker processes, on both tokens.
 
-use std::sync::Arc;
-
-use keyreeve::{
-    model::Blob,
-    token::{Call, Host, Isolation, Latch, TokenConfig, TokenError},
-};
-use keyreeve_envelope::prf_commit::MessageKeys;
-use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
+use keyreeve::token::{Host, Isolation};
+use keyreeve_faultmod::{Function, ReturnCode, When};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::{
+    consequence::Seen::{self, Latched, Lost, Nothing, Overloaded, Refused, Unavailable},
     contract,
-    fixture::{
-        ISOLATION, TestHost, ask, assert_same, controller, data, initialised, keys, make, place, returned, serve,
-    },
+    fixture::{ISOLATION, returned},
     support::{self, Kind, TestModule},
+    trial::{Expected, Trial},
 };
 
 contract! { steered through faultmod:
     every_return_code_has_its_class_and_its_consequence => in_threads;
     every_return_code_has_its_consequence_in_worker_processes => in_workers;
 }
-
-/// What becomes of a call that met the code once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Seen {
-    /// Nothing: it is answered as ever.
-    Nothing,
-    /// FAILED_PRECONDITION.
-    Refused,
-    /// RESOURCE_EXHAUSTED.
-    Overloaded,
-    /// UNAVAILABLE, and the next one is served.
-    Unavailable,
-    /// The process with the module is lost: the thread form is latched until its restart, another worker answers.
-    Lost,
-    /// Latched on disk.
-    Latched,
-}
-use Seen::{Latched, Lost, Nothing, Overloaded, Refused, Unavailable};
 
 /// Function, code, class, what is seen.
 type Row = (Function, ReturnCode, &'static str, Seen);
@@ -125,163 +101,27 @@ fn rows_of(kind: Kind) -> &'static [Row] {
 }
 
 fn in_threads(test: &TestModule) {
-    let metrics = PrometheusBuilder::new().install_recorder().unwrap();
-    Trial::run_all(test, Some(metrics));
+    run_all(test, Some(PrometheusBuilder::new().install_recorder().unwrap()));
 }
 
 fn in_workers(test: &TestModule) {
     ISOLATION.set(Isolation::Process).expect("one test, one process");
-    Trial::run_all(test, None);
+    run_all(test, None);
 }
 
-struct Trial<'a> {
-    test: &'a TestModule,
-    controller: Controller,
-    config: TokenConfig,
-    blob: Arc<Blob>,
-    before: MessageKeys,
-    host: TestHost,
-    /// Of this process, so in the thread form only.
-    metrics: Option<PrometheusHandle>,
-    /// Failures that were cured since the host started: too many end it.
-    cured: u32,
-}
-
-impl<'a> Trial<'a> {
-    fn run_all(test: &'a TestModule, metrics: Option<PrometheusHandle>) {
-        let controller = controller(test);
-        let config = initialised(test);
-        let host = serve(test, config.clone()).unwrap();
-        let blob = Arc::new(make(&host, place(1)).blob);
-        let before = keys(&host, &blob, place(1)).unwrap();
-        let mut trial = Trial {
-            test,
-            controller,
-            config,
-            blob,
-            before,
-            host,
-            metrics,
-            cured: 0,
-        };
-        for row in TABLE.iter().chain(rows_of(test.kind)) {
-            for when in [When::Before, When::After] {
-                trial.run(*row, when);
-            }
+fn run_all(test: &TestModule, metrics: Option<PrometheusHandle>) {
+    let mut trial = Trial::new(test, metrics);
+    for (function, code, class, seen) in TABLE.iter().chain(rows_of(test.kind)) {
+        // Nobody hears what a session answers that is closed because it is lost.
+        let class = (*function != Function::C_CloseSession).then_some(*class);
+        for when in [When::Before, When::After] {
+            trial.run(Expected {
+                function: *function,
+                fault: returned(*code, when),
+                class,
+                seen: *seen,
+            });
         }
-        trial.host.stop();
     }
-
-    fn run(&mut self, (function, code, class, seen): Row, when: When) {
-        let name = format!("{function} {} {when:?}", code.0);
-        let blob = *self.blob.sha256();
-        ask(&self.host, Call::Evict { blob }).unwrap();
-        let failures = self.failures(class);
-        let fault = Rule::on(function, returned(code, when)).times(1);
-        let schedule = needed_for(function).into_iter().fold(Schedule::new(1), Schedule::rule);
-        self.controller.set_for(self.host.pid(), schedule.rule(fault)).unwrap();
-        let answer = ask(&self.host, call_with(function, &self.blob));
-
-        let in_workers = self.metrics.is_none();
-        let expected = match (&answer, seen) {
-            (Ok(_), Nothing) => true,
-            (Ok(_), Lost) => in_workers,
-            (Err(TokenError::Refused(_)), Refused) => true,
-            (Err(TokenError::Overloaded { .. }), Overloaded) => true,
-            (Err(TokenError::Unavailable(_)), Unavailable) => true,
-            (Err(TokenError::Unavailable(_)), Lost) => !in_workers,
-            (Err(TokenError::Unavailable(_) | TokenError::WrongAnswer(_)), Latched) => true,
-            _ => false,
-        };
-        assert!(
-            expected,
-            "{name}: {seen:?} expected, but {:?}",
-            answer.map(|_| "answered")
-        );
-        if self.metrics.is_some() && function != Function::C_CloseSession {
-            assert!(self.failures(class) > failures, "{name}: not counted as {class}");
-        }
-        self.assert_latched(&name, class, seen);
-        self.controller.clear().unwrap();
-        // Of the session or login that was lost on purpose, and of the row itself.
-        self.cured += u32::from(needed_for(function).is_some()) + u32::from(matches!(class, "E3" | "E4" | "E5"));
-        if matches!(seen, Lost | Latched) || self.cured >= 3 {
-            self.restart();
-        }
-        let failures = self.failures("");
-        let after = keys(&self.host, &self.blob, place(1)).unwrap_or_else(|error| panic!("{name}, the next: {error}"));
-        assert_same(&self.before, &after, place(1));
-        assert_eq!(self.host.status().fault, None, "{name}");
-        assert_eq!(
-            self.failures(""),
-            failures,
-            "{name}: something was left for the next call"
-        );
-    }
-
-    fn assert_latched(&self, name: &str, class: &str, seen: Seen) {
-        let latched = Latch::of(&data(self.test), &self.host.status().serial).read();
-        let latched = latched.map(|latched| latched.class);
-        assert_eq!(latched.as_deref(), (seen == Latched).then_some(class), "{name}");
-        let fails = match seen {
-            Latched => true,
-            Lost => self.metrics.is_some(),
-            Nothing | Refused | Overloaded | Unavailable => false,
-        };
-        assert_eq!(self.host.status().fault.is_some(), fails, "{name}");
-    }
-
-    /// As an operator does who found the cause, and as a supervisor does.
-    fn restart(&mut self) {
-        self.host.stop();
-        let latch = Latch::of(&data(self.test), &self.host.status().serial);
-        if latch.read().is_some() {
-            assert!(serve(self.test, self.config.clone()).is_err(), "it is latched");
-            latch.unlatch("a test", "it goes on").unwrap();
-        }
-        self.host = serve(self.test, self.config.clone()).unwrap();
-        self.cured = 0;
-    }
-
-    /// How often this class, or with an empty name any, has occurred in this process.
-    fn failures(&self, class: &str) -> u64 {
-        let text = self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
-        let counts = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("keyreeve_token_failures_total{class=\""));
-        let counts = counts.filter_map(|line| {
-            let (labels, count) = line.split_once(' ')?;
-            Some((labels.split_once('"')?.0, count))
-        });
-        let wanted = counts.filter(|(name, _)| class.is_empty() || *name == class);
-        wanted.map(|(_, count)| count.parse::<u64>().unwrap()).sum()
-    }
-}
-
-/// The faults without which `function` is not called.
-fn needed_for(function: Function) -> Option<Rule> {
-    let needed = match function {
-        Function::C_OpenSession
-        | Function::C_CloseSession
-        | Function::C_GetSessionInfo
-        | Function::C_FindObjectsInit => returned(ReturnCode::SESSION_CLOSED, When::Before),
-        Function::C_Login => Fault::Logout { when: When::Before },
-        _ => return None,
-    };
-    Some(Rule::on(Function::C_SignInit, needed).times(1))
-}
-
-/// A call that calls `function`.
-fn call_with(function: Function, blob: &Arc<Blob>) -> Call {
-    match function {
-        Function::C_GenerateKey | Function::C_WrapKey | Function::C_DestroyObject => Call::MakeEnvelopeKey {
-            place: place(2),
-            suite: keyreeve_envelope::Suite::PrfCommit,
-            residency: keyreeve::model::Residency::Wrapped,
-            created_ms: 1,
-        },
-        Function::C_GenerateRandom => Call::Random { length: 32 },
-        Function::C_GetAttributeValue => Call::MasterKeyAttributes,
-        _ => crate::fixture::keys_call(blob, place(1), 1),
-    }
+    trial.host.stop();
 }

@@ -38,6 +38,14 @@ impl Trace {
         }
     }
 
+    /// Throws away what is there, as `new` does: no session may be open.
+    pub fn forget(&mut self) {
+        self.file.set_len(0).unwrap();
+        self.file.rewind().unwrap();
+        // Another process may get the number of one that ended.
+        self.processes.clear();
+    }
+
     /// The lines that came since the last time, as far as they speak of sessions, objects, logins or faults.
     pub fn read(&mut self) -> Vec<TraceLine> {
         let mut text = String::new();
