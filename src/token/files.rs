@@ -4,7 +4,12 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
 };
 
 /// The whole file, unless it has more than `limit` bytes.
@@ -17,24 +22,43 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes and syncs a new file for this user alone, and its directory. Errors: `AlreadyExists`, whatever is there.
+/// Writes and syncs a new file for this user alone, and its directory. It appears whole or not at all. Errors: `AlreadyExists`, whatever
+/// is there.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let new = write_beside(path, bytes, 0o600)?;
+    match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system without that, of a network mostly.
+        Err(Errno::INVAL | Errno::NOSYS) if !path.try_exists()? => std::fs::rename(&new, path)?,
+        Err(error) => {
+            std::fs::remove_file(&new)?;
+            let known = matches!(error, Errno::INVAL | Errno::NOSYS);
+            return Err(if known { Errno::EXIST } else { error }.into());
+        }
+        Ok(()) => {}
+    }
     sync_parent(path)
 }
 
 /// Replaces a file at once or not at all.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = Path::new(&name);
-    let mut file = File::create(new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let new = write_beside(path, bytes, 0o666)?;
     std::fs::rename(new, path)?;
     sync_parent(path)
+}
+
+/// Writes and syncs the file of this name with `.new` behind; of `mode`, the umask takes away.
+fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(new.into())
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -55,7 +79,10 @@ mod tests {
         create(&path, b"12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         assert!(read(&path, 4).is_err());
-        assert!(create(&path, b"6").is_err());
+        let error = create(&path, b"6").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         replace(&path, b"6").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"6");
     }

@@ -104,13 +104,24 @@ impl Group {
     }
 
     pub fn enrol(&self, token: &TokenConfig, role: Role) -> Signed<EnrolRequest> {
-        self.at(token).enrol(GROUP, role, None).unwrap()
+        let stated = self.at(token).enrol(Some(GROUP), role, None).unwrap();
+        stated.handed_over().unwrap()
     }
 
     /// Drafts, signs by two custodians, and puts the manifest where the configurations look for it.
     pub fn publish(&self, next: NextManifest) -> Manifest {
         let manifest = next.draft().unwrap();
         self.put(&manifest, &[0, 2])
+    }
+
+    /// The manifest after that of today, with a change.
+    pub fn next(&self, change: impl FnOnce(&mut NextManifest)) -> Manifest {
+        let mut next = NextManifest {
+            previous: Some(self.manifest()),
+            ..NextManifest::default()
+        };
+        change(&mut next);
+        self.publish(next)
     }
 
     /// The same of any manifest, signed by any of the custodians.
@@ -155,18 +166,15 @@ impl Group {
     pub fn import(&self, token: &TokenConfig, transfers: &[Signed<Transfer>]) -> Result<Signed<Receipt>, OpenError> {
         let at_hand = self.at(token);
         let transfer = to(transfers, at_hand.serial());
-        at_hand.import((&self.manifest(), &[]), transfer)
+        let stated = at_hand.import((&self.manifest(), &[]), transfer)?;
+        Ok(stated.handed_over()?)
     }
 
     /// A new epoch: made at the first member, imported by all of them, listed in the next manifest.
     pub fn epoch(&self, members: &[&TokenConfig]) -> Vec<Signed<Transfer>> {
         let transfers = self.at(members[0]).make_epoch(&self.manifest()).unwrap();
         let receipts = members.iter().map(|token| self.import(token, &transfers).unwrap());
-        self.publish(NextManifest {
-            receipts: receipts.collect(),
-            previous: Some(self.manifest()),
-            ..NextManifest::default()
-        });
+        self.next(|next| next.receipts.extend(receipts));
         transfers
     }
 

@@ -1,16 +1,16 @@
-//! `ceremony add`: the recovery token wraps a group's keys for a new member.
+//! `ceremony add`: the recovery token wraps a group's keys for a new member, or for another recovery token.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     super::{
         failure::{Failure, Outcome, causes},
-        output::{Format, Shown, Table},
+        output::Format,
     },
-    desk::{Desk, earlier, manifest, transfer_name},
+    desk::{Desk, earlier, manifest},
+    transfers::{Sent, TransferFiles},
 };
 use crate::token::ceremony::{Signed, Transfer};
 
@@ -19,16 +19,17 @@ use crate::token::ceremony::{Signed, Transfer};
 Example:
   keyreeve ceremony add 0003 --from epoch-1-to-0009.transfer --from epoch-2-to-0009.transfer --out /media/ceremony
 
-On an offline host, with the recovery token. The new member is enrolled and in the manifest. No key of the service is touched: the new
-member opens all of them once it has imported every epoch, oldest first.")]
+On an offline host, with the recovery token. The new token is enrolled and in the manifest. No key of the service is touched: a new member
+opens all of them once it has imported every epoch, oldest first. A new recovery token imports nothing: its files are kept with it, and it
+can then bring in tokens as this one does.")]
 pub struct Add {
-    /// Serial of the new member
+    /// Serial of the new member or recovery token
     #[arg(value_name = "SERIAL")]
-    member: String,
+    to: String,
     /// Transfer file of this recovery token; one for each epoch of the group
     #[arg(long, value_name = "FILE", required = true)]
     from: Vec<PathBuf>,
-    /// Directory for the new member's transfer files
+    /// Directory for the new token's transfer files
     #[arg(long, value_name = "DIRECTORY", required_unless_present = "dry_run")]
     out: Option<PathBuf>,
     /// Manifest under which a transfer file was made, signatures beside it, if the token that made it is no longer of the group
@@ -36,21 +37,6 @@ pub struct Add {
     earlier: Vec<PathBuf>,
     #[command(flatten)]
     desk: Desk,
-}
-
-/// Transfer files, written or only tried.
-#[derive(Serialize)]
-pub struct Sent(pub Vec<SentFile>);
-
-#[derive(Serialize)]
-pub struct SentFile {
-    epoch: u32,
-    kek_id: String,
-    to: String,
-    oaep_hash: crate::token::OaepHash,
-    sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<PathBuf>,
 }
 
 impl Add {
@@ -61,56 +47,24 @@ impl Add {
         let read = |file: &PathBuf| Signed::<Transfer>::read(file).map_err(Failure::failed);
         let kept = self.from.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let token = self.desk.open(&at)?;
-        let transfers = token
-            .pass_on((&manifest, &earlier), &kept, &self.member)
-            .map_err(causes)?;
-        drop(token);
-        let written = write(self.out.as_deref().filter(|_| !self.desk.dry_run), &transfers)?;
-        self.desk.end(
-            format,
-            "ceremony add",
-            &Sent(written),
-            "at the new member's host, oldest epoch first: `keyreeve tokens import FILE`; put the recovery token and its files away again",
-        )
-    }
-}
-
-/// Writes transfer files into a directory, if one is given.
-pub fn write(directory: Option<&Path>, transfers: &[Signed<Transfer>]) -> Result<Vec<SentFile>, Failure> {
-    let mut sent = Vec::with_capacity(transfers.len());
-    for transfer in transfers {
-        let said = &transfer.said;
-        let file = directory.map(|directory| transfer_name(directory, said.epoch, &said.to));
-        if let Some(file) = &file {
-            transfer
-                .write(file)
-                .map_err(|error| Failure::file("write", file, &error))?;
-        }
-        sent.push(SentFile {
-            epoch: said.epoch,
-            kek_id: said.kek_id.clone(),
-            to: said.to.clone(),
-            oaep_hash: said.oaep_hash,
-            sha256: transfer.sha256(),
-            file,
-        });
-    }
-    Ok(sent)
-}
-
-impl Shown for Sent {
-    fn table(&self) -> Table {
-        let mut table = Table::new(["EPOCH", "TO", "OAEP", "FILE"]);
-        for sent in &self.0 {
-            table.row([
-                sent.epoch.to_string(),
-                sent.to.clone(),
-                sent.oaep_hash.as_str().to_owned(),
-                sent.file
-                    .as_ref()
-                    .map_or_else(String::new, |file| file.display().to_string()),
-            ]);
-        }
-        table
+        let make = || token.pass_on((&manifest, &earlier), &kept, &self.to).map_err(causes);
+        let sent = match self.out.as_deref().filter(|_| !self.desk.dry_run) {
+            None => Sent::tried(&make()?),
+            Some(directory) => {
+                let epochs = manifest.epochs.iter();
+                let wanted = epochs.map(|epoch| (epoch.epoch, self.to.as_str())).collect();
+                TransferFiles { directory, wanted }.make_once(&manifest, token.serial(), make)?
+            }
+        };
+        let next = match manifest.member(&self.to) {
+            Some(_) => {
+                "at the new member's host, oldest epoch first: `keyreeve tokens import FILE`; put the recovery token and its files away again"
+            }
+            None => {
+                "keep these files and this manifest, with its signatures, with the new recovery token, in another place than this one; try \
+                 them there: `keyreeve ceremony add SERIAL-OF-A-MEMBER --from … --dry-run`"
+            }
+        };
+        self.desk.end(format, "ceremony add", &sent, next)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     hardening,
     token::{
         Manifest, TokenConfig,
-        ceremony::{LastSeen, Signed, Statement, TokenAtHand, transcript},
+        ceremony::{LastSeen, Left, Signed, Stated, Statement, TokenAtHand, transcript},
     },
 };
 
@@ -140,33 +140,38 @@ pub fn manifest(at: &AtHand) -> Result<Manifest, Failure> {
     Ok(manifest)
 }
 
-/// Writes what a token stated, which it states once: where the file cannot be written, it goes to standard output.
-pub fn write_once<S: Statement>(file: &Path, said: &Signed<S>) -> Outcome {
-    said.write(file).map_err(|error| {
-        let _ = output::write(&said.text());
-        let failure = Failure::file("write", file, &error);
-        output::note("note: the token will not state this again; it is on standard output: keep it");
-        failure
+/// Writes what a token stated, unless it is there already: a repeated step states the same again.
+pub fn write_stated<S: Statement + PartialEq>(file: &Path, stated: &Stated<S>) -> Outcome {
+    let statement = &stated.statement;
+    if stated.left.is_some() && Signed::<S>::read(file).is_ok_and(|there| there.said == statement.said) {
+        return Ok(());
+    }
+    statement.write(file).map_err(|error| {
+        Failure::failed(format!(
+            "cannot write `{}`: {error}; the token states it again when this command is repeated",
+            file.display()
+        ))
     })
 }
 
-/// A file that a step is to make is not there yet.
-pub fn refuse_existing(file: Option<&Path>) -> Outcome {
-    match file.filter(|file| file.exists()) {
+/// Says what a step did with what an interrupted attempt had left.
+pub fn note_left<S>(stated: &Stated<S>) {
+    let text = match &stated.left {
+        None => return,
+        Some(Left::Whole) => "its keys are all in the token and right: they are kept".to_owned(),
+        Some(Left::Removed(labels)) if labels.is_empty() => "it had left nothing in the token".to_owned(),
+        Some(Left::Removed(labels)) => format!("what it had left in the token was removed: {}", labels.join(", ")),
+    };
+    output::note(&format!("note: this step was begun before and interrupted; {text}"));
+}
+
+/// A file that a step is to make is not there yet. `begun`: it may be there from an attempt that was interrupted.
+pub fn refuse_existing(file: Option<&Path>, begun: bool) -> Outcome {
+    match file.filter(|file| !begun && file.exists()) {
         Some(file) => Err(Failure::failed(format!(
             "`{}` exists: nothing was done",
             file.display()
         ))),
         None => Ok(()),
     }
-}
-
-/// Name of a transfer file: serials are what vendors like, file names are not.
-pub fn transfer_name(directory: &Path, epoch: u32, to: &str) -> PathBuf {
-    let plain = |character: char| match character {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => character,
-        _ => '_',
-    };
-    let serial: String = to.chars().map(plain).collect();
-    directory.join(format!("epoch-{epoch}-to-{serial}.transfer"))
 }

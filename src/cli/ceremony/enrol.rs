@@ -11,7 +11,7 @@ use super::{
         failure::{Failure, Outcome, causes},
         output::{Format, Shown, Table},
     },
-    desk::{Desk, refuse_existing, write_once},
+    desk::{Desk, note_left, refuse_existing, write_stated},
     show::facts_of_token,
 };
 use crate::token::{
@@ -26,7 +26,8 @@ Example:
   keyreeve tokens enrol --recovery --out r.enrol
 
 At the token's host, in an empty token. Makes its TRANSPORT, AUDIT and CANARY keys and a request that names them. The request proves nothing:
-two custodians compare its SHA-256 and the TRANSPORT key with this console, or with the vendor's tool, before they sign the next manifest.")]
+two custodians compare its SHA-256 and the TRANSPORT key with this console, or with the vendor's tool, before they sign the next manifest.
+If it is interrupted, repeat it as it was: it goes on, or removes what it had begun and starts anew.")]
 pub struct Enrol {
     /// Where the request is written
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
@@ -49,7 +50,9 @@ pub struct Enrol {
 
 #[derive(Serialize)]
 struct Done {
-    group: String,
+    /// `None` in a dry run of a new group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
     role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<PathBuf>,
@@ -68,11 +71,10 @@ impl Enrol {
             .as_deref()
             .map(|file| super::super::files::read(Some(file)))
             .transpose()?;
-        refuse_existing(self.out.as_deref())?;
         let token = self.desk.open(&at)?;
         if self.desk.dry_run {
             let done = Done {
-                group: HEXLOWER.encode(&group),
+                group: group.map(|id| HEXLOWER.encode(&id)),
                 role,
                 request: None,
                 sha256: None,
@@ -80,40 +82,47 @@ impl Enrol {
             };
             return self.desk.end(format, "tokens enrol", &done, "");
         }
-        let request = token.enrol(group, role, attestation.as_deref()).map_err(causes)?;
+        let begun = token.has_begun_enrolment().map_err(causes)?;
+        refuse_existing(self.out.as_deref(), begun)?;
+        let stated = token.enrol(group, role, attestation.as_deref()).map_err(causes)?;
         drop(token);
+        note_left(&stated);
         if let Some(file) = &self.out {
-            write_once(file, &request)?;
+            write_stated(file, &stated)?;
         }
-        let done = done(&request, self.out.clone());
+        let group = &stated.statement.said.group;
         let next = format!(
             "two custodians write down the SHA-256 and the TRANSPORT fingerprint from this console; bring the file to where the manifest \
-             is drafted: `keyreeve ceremony manifest --enrol …`; set group_id = \"{}\" in [token]",
-            done.group
+             is drafted: `keyreeve ceremony manifest --enrol …`; set group_id = \"{group}\" in [token]"
         );
-        self.desk.end(format, "tokens enrol", &done, &next)
+        self.desk.end(
+            format,
+            "tokens enrol",
+            &done(&stated.statement, self.out.clone()),
+            &next,
+        )?;
+        stated.handed_over().map(drop).map_err(causes)
     }
 
-    fn group_id(&self, configured: Option<&str>) -> Result<[u8; 16], Failure> {
+    /// `None`: a new one.
+    fn group_id(&self, configured: Option<&str>) -> Result<Option<[u8; 16]>, Failure> {
         if self.new_group {
-            return Ok(*uuid::Uuid::new_v4().as_bytes());
+            return Ok(None);
         }
         let text = self.group.as_deref().or(configured).ok_or_else(|| {
             Failure::usage(
                 "which group? --new-group for the first token of a new one, else --group or `group_id` in [token]",
             )
         })?;
-        HEXLOWER
-            .decode(text.as_bytes())
-            .ok()
-            .and_then(|id| id.try_into().ok())
+        let id = HEXLOWER.decode(text.as_bytes()).ok().and_then(|id| id.try_into().ok());
+        id.map(Some)
             .ok_or_else(|| Failure::usage("a group id is 32 hexadecimal digits in lower case"))
     }
 }
 
 fn done(request: &Signed<crate::token::ceremony::EnrolRequest>, file: Option<PathBuf>) -> Done {
     Done {
-        group: request.said.group.clone(),
+        group: Some(request.said.group.clone()),
         role: request.said.role,
         request: file,
         sha256: Some(request.sha256()),
@@ -124,7 +133,9 @@ fn done(request: &Signed<crate::token::ceremony::EnrolRequest>, file: Option<Pat
 impl Shown for Done {
     fn table(&self) -> Table {
         let mut table = Table::facts();
-        table.fact("group", &self.group).fact("role", self.role.as_str());
+        table
+            .fact("group", self.group.as_deref().unwrap_or("a new one"))
+            .fact("role", self.role.as_str());
         facts_of_token(&mut table, &self.token);
         if let (Some(file), Some(sha256)) = (&self.request, &self.sha256) {
             table

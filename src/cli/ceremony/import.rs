@@ -10,7 +10,7 @@ use super::{
         failure::{Failure, Outcome, causes},
         output::{Format, Shown, Table},
     },
-    desk::{Desk, earlier, manifest, refuse_existing, write_once},
+    desk::{Desk, earlier, manifest, note_left, refuse_existing, write_stated},
     show::facts_of_receipt,
 };
 use crate::token::ceremony::{Receipt, Signed, Transfer};
@@ -21,7 +21,8 @@ Example:
   keyreeve tokens import epoch-1-to-0001.transfer --out b-1.receipt
 
 At the token's host, with the server stopped. Every member imports, the one that made the epoch, too. What is wrong with a file is not told:
-one answer for all, since the answers would help to forge one.")]
+one answer for all, since the answers would help to forge one. If it is interrupted, repeat it as it was, with the same file: it goes on, or
+removes what it had begun and starts anew.")]
 pub struct Import {
     /// The transfer file for this token
     #[arg(value_name = "FILE")]
@@ -57,7 +58,6 @@ impl Import {
         let manifest = manifest(&at)?;
         let earlier = earlier(&at, &self.earlier)?;
         let transfer = Signed::<Transfer>::read(&self.transfer).map_err(Failure::failed)?;
-        refuse_existing(self.out.as_deref())?;
         let token = self.desk.open(&at)?;
         if self.desk.dry_run {
             token.try_import((&manifest, &earlier), &transfer).map_err(causes)?;
@@ -68,22 +68,24 @@ impl Import {
             };
             return self.desk.end(format, "tokens import", &tried, "");
         }
-        let receipt = token.import((&manifest, &earlier), &transfer).map_err(causes)?;
+        let begun = token.has_begun_import(&transfer).map_err(causes)?;
+        refuse_existing(self.out.as_deref(), begun)?;
+        let stated = token.import((&manifest, &earlier), &transfer).map_err(causes)?;
         drop(token);
+        note_left(&stated);
         if let Some(file) = &self.out {
-            write_once(file, &receipt)?;
+            write_stated(file, &stated)?;
         }
-        let listed = manifest.epochs.iter().any(|epoch| epoch.epoch == receipt.said.epoch);
+        let receipt = stated.statement.said.clone();
+        let listed = manifest.epochs.iter().any(|epoch| epoch.epoch == receipt.epoch);
         let next = if listed {
             "erase the transfer file; the manifest lists this epoch: start the server, or import the next epoch"
         } else {
             "erase the transfer file; once the members have imported: `keyreeve ceremony manifest --previous … --receipt …`"
         };
-        let done = Done {
-            receipt: receipt.said.clone(),
-            file: self.out.clone(),
-        };
-        self.desk.end(format, "tokens import", &done, next)
+        let file = self.out.clone();
+        self.desk.end(format, "tokens import", &Done { receipt, file }, next)?;
+        stated.handed_over().map(drop).map_err(causes)
     }
 }
 

@@ -12,6 +12,7 @@ mod manifest;
 mod record;
 mod show;
 mod sign;
+mod transfers;
 
 use clap::Subcommand;
 
@@ -26,7 +27,7 @@ pub enum Ceremony {
     Sign(sign::Sign),
     /// Makes the keys of a new epoch, wrapped to every token of the group
     Epoch(epoch::EpochCommand),
-    /// Wraps a group's keys for a new member, with the recovery token, on an offline host
+    /// Wraps a group's keys for a new member or recovery token, with a recovery token, on an offline host
     Add(add::Add),
     /// Shows a file of a ceremony: manifest, request, transfer file or receipt
     Show(show::Show),

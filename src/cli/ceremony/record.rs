@@ -1,6 +1,6 @@
 //! `ceremony record`: the transcript's hash goes into the audit log at the next start of the server.
 
-use std::path::PathBuf;
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -43,7 +43,13 @@ impl RecordCommand {
             return Err(Failure::failed(format!("`{}` has no steps", self.transcript.display())));
         }
         let data = &config.store.data_dir;
-        transcript::leave_mark(data, &hash).map_err(|error| Failure::file("write into", data, &error))?;
+        // Before `init` there may be none, where no step was done on this host.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .and_then(|()| transcript::leave_mark(data, &hash))
+            .map_err(|error| Failure::file("write into", data, &error))?;
         output::print(
             format,
             &Done {

@@ -2,7 +2,7 @@
 //!
 //! One login attempt, as at a start; the server must not run on this token meanwhile. What was made is synced before a step returns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     enrol::{enrol, examine},
@@ -12,6 +12,7 @@ use super::{
     pass_on::pass_on,
     signed::Signed,
     statements::{EnrolRequest, Receipt, Role, Transfer},
+    unfinished::{Stated, Unfinished},
 };
 use crate::token::{
     OpenError,
@@ -25,13 +26,18 @@ use crate::token::{
 pub struct TokenAtHand {
     /// `Some` until it is dropped.
     token: Option<OpenToken>,
+    /// Where marks of unfinished steps are.
+    data_directory: PathBuf,
 }
 
 impl TokenAtHand {
-    /// `data_directory`: where latches live. The manifest of the configuration is not read.
+    /// `data_directory`: where latches live, and marks of unfinished steps. The manifest of the configuration is not read.
     pub fn open(config: &TokenConfig, data_directory: &Path) -> Result<Self, OpenError> {
         let token = open::open(config, data_directory, None)?;
-        Ok(Self { token: Some(token) })
+        Ok(Self {
+            token: Some(token),
+            data_directory: data_directory.to_owned(),
+        })
     }
 
     pub fn serial(&self) -> &str {
@@ -43,14 +49,19 @@ impl TokenAtHand {
         report::is_software_token(&self.token().info)
     }
 
-    /// Makes TRANSPORT, AUDIT and CANARY, and the request.
+    /// Whether an enrolment was begun here and its request not handed over.
+    pub fn has_begun_enrolment(&self) -> Result<bool, CeremonyError> {
+        self.enrolment().is_begun()
+    }
+
+    /// Makes TRANSPORT, AUDIT and CANARY, and the request. `group`: `None` draws the id of a new one.
     pub fn enrol(
         &self,
-        group: [u8; 16],
+        group: Option<[u8; 16]>,
         role: Role,
         attestation: Option<&[u8]>,
-    ) -> Result<Signed<EnrolRequest>, OpenError> {
-        let request = enrol(self.token(), group, role, attestation)?;
+    ) -> Result<Stated<EnrolRequest>, OpenError> {
+        let request = enrol(self.token(), group, role, attestation, self.enrolment())?;
         self.sync()?;
         Ok(request)
     }
@@ -65,15 +76,21 @@ impl TokenAtHand {
         make_epoch(&self.token().session, manifest, self.serial())
     }
 
+    /// Whether an import of this file was begun here and its receipt not handed over.
+    pub fn has_begun_import(&self, transfer: &Signed<Transfer>) -> Result<bool, CeremonyError> {
+        self.import_of(transfer).is_begun()
+    }
+
     /// Takes an epoch in. `manifests`: today's, and earlier ones that custodians signed, in case the token that sent it is gone.
     pub fn import(
         &self,
         manifests: (&Manifest, &[Manifest]),
         transfer: &Signed<Transfer>,
-    ) -> Result<Signed<Receipt>, OpenError> {
+    ) -> Result<Stated<Receipt>, OpenError> {
         let token = self.token();
         let offered = token.module.mechanisms(token.info.slot)?;
-        let receipt = import(&token.session, &offered, manifests, self.serial(), transfer)?;
+        let mark = self.import_of(transfer);
+        let receipt = import(&token.session, &offered, manifests, self.serial(), transfer, mark)?;
         self.sync()?;
         Ok(receipt)
     }
@@ -84,10 +101,11 @@ impl TokenAtHand {
         manifests: (&Manifest, &[Manifest]),
         transfer: &Signed<Transfer>,
     ) -> Result<(), CeremonyError> {
-        try_import(&self.token().session, manifests, self.serial(), transfer)
+        let mark = self.import_of(transfer);
+        try_import(&self.token().session, manifests, self.serial(), transfer, &mark)
     }
 
-    /// Wraps what this recovery token was sent for the member `to`. Leaves nothing in the token.
+    /// Wraps what this recovery token was sent for the token `to`, a member or another recovery token. Leaves nothing in the token.
     pub fn pass_on(
         &self,
         manifests: (&Manifest, &[Manifest]),
@@ -95,6 +113,14 @@ impl TokenAtHand {
         to: &str,
     ) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
         pass_on(&self.token().session, manifests, self.serial(), kept, to)
+    }
+
+    fn enrolment(&self) -> Unfinished {
+        Unfinished::enrolment(&self.data_directory, self.serial())
+    }
+
+    fn import_of(&self, transfer: &Signed<Transfer>) -> Unfinished {
+        Unfinished::import(&self.data_directory, self.serial(), &transfer.sha256())
     }
 
     fn token(&self) -> &OpenToken {

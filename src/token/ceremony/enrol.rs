@@ -6,7 +6,7 @@
 use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
 use keyreeve_pkcs11::{
-    Mechanism, ObjectHandle, RsaPublicKey, Session,
+    CallError, Mechanism, ObjectHandle, RsaPublicKey, Session,
     presets::{self, Life},
 };
 
@@ -17,36 +17,95 @@ use super::{
     this_token::transport,
     transfer_keys::{Made, Templates, TransferKeys},
     transport_probe::probe_transport,
+    unfinished::{EnrolmentBegun, Left, Stated, Unfinished, remove},
 };
 use crate::token::{
     OpenError,
     audit_key::AuditKey,
     init,
-    manifest::{Member, OaepHash},
+    manifest::{Member, OaepHash, from_hex},
     open::OpenToken,
     probe::Probe,
     report,
-    root_keys::{canary_answer, find_canary, refuse_existing},
+    root_keys::{RootKeyError, canary_answer, find_canary, refuse_existing},
 };
 
-/// Makes the token's own three keys and the request. A token that was enrolled or initialised before is refused.
+/// What is made here, and what comes by a ceremony.
+const OWN_KEYS: &[&str] = &[presets::TRANSPORT_LABEL, presets::AUDIT_LABEL, presets::CANARY_LABEL];
+const ROOT_KEYS: &[&str] = &[presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL];
+
+/// Makes the token's own three keys and the request. `group`: `None` draws the id of a new one.
+///
+/// A token that was enrolled or initialised before is refused. Where this enrolment was begun and not handed over, the keys that it left
+/// are kept if they are all there and work, else removed and made anew; the request has the same group and nonce.
 pub(super) fn enrol(
     token: &OpenToken,
-    group: [u8; 16],
+    group: Option<[u8; 16]>,
     role: Role,
     attestation: Option<&[u8]>,
-) -> Result<Signed<EnrolRequest>, OpenError> {
+    mark: Unfinished,
+) -> Result<Stated<EnrolRequest>, OpenError> {
     let (hash, member) = examine(token, role)?;
+    let (begun, is_repeated) = begin(&token.session, group, role, &mark)?;
     let offered = token.module.mechanisms(token.info.slot)?;
+    let id = from_hex(&begun.group).ok_or(RootKeyError::WrongAnswer("the group's id"))?;
     let said = EnrolRequest {
         v: 1,
-        group: HEXLOWER.encode(&group),
+        group: begun.group,
         role,
         token: member,
-        nonce: HEXLOWER.encode(&random()?),
+        nonce: begun.nonce,
         attestation: attestation.map(|bytes| HEXLOWER.encode(bytes)),
     };
-    Ok(make(&token.session, &offered, &group, hash, said)?)
+    let keys = TokenKeys {
+        session: &token.session,
+        group: &id,
+        hash,
+    };
+    let mut left = None;
+    if is_repeated {
+        if let Ok(statement) = keys.state(said.clone()) {
+            let left = Some(Left::Whole);
+            return Ok(Stated { statement, left, mark });
+        }
+        left = Some(Left::Removed(keys.remove_what_was_left()?));
+    }
+    let statement = keys.make(&offered, said)?;
+    Ok(Stated { statement, left, mark })
+}
+
+/// Leaves the mark, or finds that of the same enrolment.
+fn begin(
+    session: &Session,
+    group: Option<[u8; 16]>,
+    role: Role,
+    mark: &Unfinished,
+) -> Result<(EnrolmentBegun, bool), CeremonyError> {
+    let before = mark.enrolment_begun()?;
+    if let Some(before) = &before {
+        let same_group = match group {
+            Some(group) => HEXLOWER.encode(&group) == before.group,
+            None => before.new_group,
+        };
+        if same_group && before.role == role {
+            return Ok((before.clone(), true));
+        }
+    }
+    refuse_existing(session, &[OWN_KEYS, ROOT_KEYS].concat()).map_err(|error| match (error, before) {
+        (RootKeyError::Exists(_), Some(before)) => CeremonyError::OtherEnrolment {
+            group: before.group,
+            role: before.role.as_str(),
+        },
+        (error, _) => error.into(),
+    })?;
+    let begun = EnrolmentBegun {
+        group: HEXLOWER.encode(&group.map_or_else(random, Ok)?),
+        new_group: group.is_none(),
+        role,
+        nonce: HEXLOWER.encode(&random()?),
+    };
+    mark.begin(&begun)?;
+    Ok((begun, false))
 }
 
 /// Tries all that the token must refuse in this role, on throwaway keys, and describes it, but for its keys.
@@ -65,41 +124,49 @@ pub(super) fn examine(token: &OpenToken, role: Role) -> Result<(OaepHash, Member
     Ok((hash, member))
 }
 
-fn make(
-    session: &Session,
-    offered: &[Mechanism],
-    group: &[u8; 16],
+/// TRANSPORT, AUDIT and CANARY of a token that asks to be of `group`.
+struct TokenKeys<'a> {
+    session: &'a Session,
+    group: &'a [u8; 16],
     hash: OaepHash,
-    mut said: EnrolRequest,
-) -> Result<Signed<EnrolRequest>, CeremonyError> {
-    refuse_existing(
-        session,
-        &[
-            presets::TRANSPORT_LABEL,
-            presets::AUDIT_LABEL,
-            presets::CANARY_LABEL,
-            presets::KEK_LABEL,
-            presets::BIND_LABEL,
-            presets::SVC_LABEL,
-        ],
-    )?;
-    let mut made = Made::new(session);
-    let (public, private) = presets::transport(Life::Token, group, said.role.recipient());
-    let (public, private) = session.generate_pair(Mechanism::RSA_PKCS_KEY_PAIR_GEN, &public, &private)?;
-    made.add_pair(public, private);
-    let audit = AuditKey::make(session, offered, group, |public, private| {
-        made.add_pair(public, private)
-    })?;
-    made.add(session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::canary(Life::Token, group)))?;
-    // Read back as every later start reads them.
-    let (private, public) = transport(session, group)?;
-    said.token.transport_spki = HEXLOWER.encode(&public.spki());
-    said.token.audit_spki = audit.spki_hex();
-    said.token.canary = HEXLOWER.encode(&canary_answer(session, find_canary(session, group)?)?);
-    opens_what_is_wrapped_to_it(session, group, hash, private, &public)?;
-    let request = Signed::new(session, &audit, said)?;
-    made.keep();
-    Ok(request)
+}
+
+impl TokenKeys<'_> {
+    fn make(&self, offered: &[Mechanism], said: EnrolRequest) -> Result<Signed<EnrolRequest>, CeremonyError> {
+        let (session, group) = (self.session, self.group);
+        refuse_existing(session, &[OWN_KEYS, ROOT_KEYS].concat())?;
+        let mut made = Made::new(session);
+        let (public, private) = presets::transport(Life::Token, group, said.role.recipient());
+        let (public, private) = session.generate_pair(Mechanism::RSA_PKCS_KEY_PAIR_GEN, &public, &private)?;
+        made.add_pair(public, private);
+        AuditKey::make(session, offered, group, |public, private| {
+            made.add_pair(public, private)
+        })?;
+        made.add(session.generate_key(Mechanism::GENERIC_SECRET_KEY_GEN, &presets::canary(Life::Token, group)))?;
+        let request = self.state(said)?;
+        made.keep();
+        Ok(request)
+    }
+
+    /// Finds the keys as every later start finds them, tries them, and states what they are.
+    fn state(&self, mut said: EnrolRequest) -> Result<Signed<EnrolRequest>, CeremonyError> {
+        let (session, group) = (self.session, self.group);
+        let (private, public) = transport(session, group)?;
+        let audit = AuditKey::find(session, group)?;
+        said.token.transport_spki = HEXLOWER.encode(&public.spki());
+        said.token.audit_spki = audit.spki_hex();
+        said.token.canary = HEXLOWER.encode(&canary_answer(session, find_canary(session, group)?)?);
+        opens_what_is_wrapped_to_it(session, group, self.hash, private, &public)?;
+        Ok(Signed::new(session, &audit, said)?)
+    }
+
+    fn remove_what_was_left(&self) -> Result<Vec<String>, CallError> {
+        let mut removed = Vec::new();
+        for label in OWN_KEYS {
+            removed.extend(remove(self.session, label, self.group)?);
+        }
+        Ok(removed)
+    }
 }
 
 /// The public key in the request is that of the private one in the token.

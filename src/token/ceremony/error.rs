@@ -1,5 +1,7 @@
 //! Why a step of a ceremony stops. Each text says what to do next.
 
+use std::io;
+
 use keyreeve_pkcs11::CallError;
 
 use super::signed::SignedError;
@@ -19,6 +21,8 @@ pub enum CeremonyError {
     Unfit(String),
     #[error("the manifest does not list this token as {role}: its serial is `{serial}`; draft and sign one that does")]
     NotListed { serial: String, role: &'static str },
+    #[error("the manifest lists no token with serial `{0}`: draft and sign one that does")]
+    UnknownRecipient(String),
     /// One error for everything that can be wrong with a transfer file: told apart, the answers would help to forge one.
     #[error(
         "the transfer file is refused and nothing was left in the token: it must be for this token and its TRANSPORT key, signed by a \
@@ -29,6 +33,14 @@ pub enum CeremonyError {
     NoEpoch,
     #[error("of epoch {0} no transfer file for this recovery token was given: all are needed, oldest first")]
     TransferMissing(u32),
+    #[error(
+        "an enrolment of this token as {role} of group {group} was interrupted: repeat that one, or initialise the token anew"
+    )]
+    OtherEnrolment { group: String, role: &'static str },
+    #[error(
+        "cannot read or write the mark of an unfinished step, `{path}`: {error}; without it nothing is made in the token"
+    )]
+    Mark { path: String, error: io::Error },
     #[error("the host's random generator failed")]
     Random,
     #[error("an epoch number above {0} does not exist")]

@@ -11,10 +11,11 @@ use super::{
     statements::{KeyReadBack, Receipt, Role, Transfer},
     this_token::ThisToken,
     transfer_keys::{Templates, TransferKeys},
+    unfinished::{Left, Stated, Unfinished, remove},
 };
 use crate::token::{
     manifest::{Manifest, from_hex},
-    root_keys::{EpochKeys, RootKeyError, find_svc},
+    root_keys::{EpochKeys, RootKeyError, checks, epoch_id, find_svc},
 };
 
 /// Imports the epoch of `transfer` as token objects that can never leave.
@@ -22,31 +23,50 @@ use crate::token::{
 /// Everything that can be known before is checked before anything is unwrapped. The keys are then unwrapped twice: as session objects,
 /// whose answers must be those of the transfer file, and only then as token objects, whose answers are compared again. So a file with
 /// the wrong keys leaves nothing behind, even if the power fails. Errors: `TransferRefused`, whatever is wrong with the file.
+///
+/// Where an import of this very file was begun and not handed over, what it left is kept if it is whole and right, else removed, and the
+/// epoch imported anew.
 pub(super) fn import(
     session: &Session,
     offered: &[Mechanism],
-    (manifest, earlier): (&Manifest, &[Manifest]),
+    manifests: (&Manifest, &[Manifest]),
     serial: &str,
     transfer: &Signed<Transfer>,
-) -> Result<Signed<Receipt>, CeremonyError> {
-    let arrival = Arrival::receive(session, (manifest, earlier), serial, transfer)?;
+    mark: Unfinished,
+) -> Result<Stated<Receipt>, CeremonyError> {
+    let begun = mark.is_begun()?;
+    let arrival = Arrival::receive(session, manifests, serial, transfer, begun)?;
+    let mut left = None;
+    if begun {
+        if let Ok(statement) = arrival.receipt() {
+            let left = Some(Left::Whole);
+            return Ok(Stated { statement, left, mark });
+        }
+        left = Some(Left::Removed(arrival.remove_what_was_left()?));
+    }
     arrival.unwrap(&[], Life::Session)?.destroy(session)?;
+    mark.begin(&transfer.sha256())?;
     let keys = arrival.unwrap(offered, Life::Token)?;
-    let receipt = arrival.receipt(&keys);
+    let receipt = arrival.receipt();
     if receipt.is_err() {
         keys.destroy(session)?;
     }
-    receipt
+    Ok(Stated {
+        statement: receipt?,
+        left,
+        mark,
+    })
 }
 
 /// The same up to the token objects: nothing is left.
 pub(super) fn try_import(
     session: &Session,
-    (manifest, earlier): (&Manifest, &[Manifest]),
+    manifests: (&Manifest, &[Manifest]),
     serial: &str,
     transfer: &Signed<Transfer>,
+    mark: &Unfinished,
 ) -> Result<(), CeremonyError> {
-    let arrival = Arrival::receive(session, (manifest, earlier), serial, transfer)?;
+    let arrival = Arrival::receive(session, manifests, serial, transfer, mark.is_begun()?)?;
     Ok(arrival.unwrap(&[], Life::Session)?.destroy(session)?)
 }
 
@@ -56,26 +76,29 @@ struct Arrival<'a> {
     transfer: &'a Signed<Transfer>,
     private: ObjectHandle,
     kek_id: [u8; 16],
-    /// The group's, where it was here before.
+    /// The group's, where it was here before this epoch.
     svc: Option<ObjectHandle>,
 }
 
 impl<'a> Arrival<'a> {
+    /// `begun`: an import of this file was begun and not handed over, so its objects may be here.
     fn receive(
         session: &'a Session,
         (manifest, earlier): (&'a Manifest, &[Manifest]),
         serial: &str,
         transfer: &'a Signed<Transfer>,
+        begun: bool,
     ) -> Result<Self, CeremonyError> {
         let this = ThisToken::identify(session, manifest, serial, Role::Member)?;
-        let private = this.receive(transfer, earlier)?;
+        let private = this.receive(transfer, earlier, begun)?;
         let said = &transfer.said;
         let svc = match find_svc(session, &this.group) {
+            // SVC comes with the first epoch and never again: here it is what that import left.
+            _ if begun && said.wrapped.svc.is_some() => None,
             Ok(svc) => Some(svc),
             Err(RootKeyError::Missing(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        // SVC comes with the first epoch and never again.
         if said.wrapped.svc.is_some() != svc.is_none() {
             return Err(CeremonyError::TransferRefused);
         }
@@ -86,6 +109,21 @@ impl<'a> Arrival<'a> {
             private,
             svc,
         })
+    }
+
+    /// Removes every object that an import of this file makes. Returns their labels.
+    fn remove_what_was_left(&self) -> Result<Vec<String>, CeremonyError> {
+        let session = self.this.session;
+        let epoch = epoch_id(&self.kek_id, self.transfer.said.epoch);
+        let mut made: Vec<(&str, &[u8])> = vec![(presets::KEK_LABEL, &epoch), (presets::BIND_LABEL, &epoch)];
+        if self.svc.is_none() {
+            made.push((presets::SVC_LABEL, &self.this.group));
+        }
+        let mut removed = Vec::new();
+        for (label, id) in made {
+            removed.extend(remove(session, label, id)?);
+        }
+        Ok(removed)
     }
 
     /// Keys whose answers are those of the file; others are gone again.
@@ -102,11 +140,15 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// Finds the keys as every start finds them, and states what they are.
-    fn receipt(&self, keys: &TransferKeys) -> Result<Signed<Receipt>, CeremonyError> {
+    /// Finds the keys as every start finds them, compares their answers with the file's, and states what they are.
+    fn receipt(&self) -> Result<Signed<Receipt>, CeremonyError> {
         let (session, said) = (self.this.session, &self.transfer.said);
         let found = EpochKeys::find(session, &self.kek_id, said.epoch)?.ok_or(CeremonyError::TransferRefused)?;
         let svc = find_svc(session, &self.this.group)?;
+        let check = checks(session, found.kek, found.bind, svc)?;
+        if check != said.check {
+            return Err(CeremonyError::TransferRefused);
+        }
         let receipt = Receipt {
             v: 1,
             group: said.group.clone(),
@@ -114,7 +156,7 @@ impl<'a> Arrival<'a> {
             kek_id: said.kek_id.clone(),
             serial: self.this.member.serial.clone(),
             transfer: self.transfer.sha256(),
-            check: keys.checks(session, self.svc)?,
+            check,
             keys: vec![
                 read_back(session, presets::KEK_LABEL, found.kek)?,
                 read_back(session, presets::BIND_LABEL, found.bind)?,

@@ -11,8 +11,9 @@
 //! | custodians say who is a group | `draft.rs`, `changes.rs` | anywhere; no token |
 //! | keys of a new epoch | `epoch.rs` | a member's host, server stopped |
 //! | a token takes them in | `import.rs` | each member's host |
-//! | an old group's keys for a new token | `pass_on.rs` | the recovery token's host, offline |
+//! | a group's keys for a token that comes later | `pass_on.rs` | the recovery token's host, offline |
 //! | what all of them sign and read | `signed.rs`, `statements.rs`, `this_token.rs`, `transfer_keys.rs` | |
+//! | a step that died, repeated | `unfinished.rs` | |
 //! | no going back; what was done | `last_seen.rs`, `transcript.rs` | |
 
 mod at_hand;
@@ -30,6 +31,7 @@ mod this_token;
 pub mod transcript;
 mod transfer_keys;
 mod transport_probe;
+mod unfinished;
 
 pub use at_hand::TokenAtHand;
 pub use changes::changes;
@@ -39,3 +41,4 @@ pub use last_seen::{LastSeen, LastSeenError, admit_manifest, check_manifest};
 pub use signed::{Signed, SignedError, Statement};
 pub use statements::{EnrolRequest, KeyReadBack, Receipt, Role, Transfer, WrappedKeys};
 pub use transport_probe::{probe_pair, probe_transport};
+pub use unfinished::{Left, Stated};

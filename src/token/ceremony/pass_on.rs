@@ -1,7 +1,8 @@
-//! A recovery token hands the keys of a group to a new member, on a host that is offline.
+//! A recovery token hands the keys of a group to a new member, or to another recovery token, on a host that is offline.
 //!
 //! It holds no root key. Its transfer files, kept with it and apart from everything else, open in it to session objects with
-//! EXTRACTABLE=1, which are wrapped to the new member and destroyed. No version key is touched.
+//! EXTRACTABLE=1, which are wrapped to the other token and destroyed. No version key is touched. A recovery token that was sent every
+//! epoch so, SVC with the first, can do all that this one can.
 
 use keyreeve_pkcs11::Session;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::token::manifest::{Manifest, from_hex};
 
-/// Makes transfer files of every epoch of `manifest` for the member `to`, oldest first.
+/// Makes transfer files of every epoch of `manifest` for the token `to`, oldest first.
 ///
 /// `kept`: the transfer files of this recovery token, one for each epoch. Errors: as of `import`; `TransferMissing` names the epoch.
 pub(super) fn pass_on(
@@ -25,10 +26,9 @@ pub(super) fn pass_on(
     to: &str,
 ) -> Result<Vec<Signed<Transfer>>, CeremonyError> {
     let this = ThisToken::identify(session, manifest, serial, Role::Recovery)?;
-    let to = manifest.member(to).ok_or_else(|| CeremonyError::NotListed {
-        serial: to.to_owned(),
-        role: "a member",
-    })?;
+    let to = manifest
+        .token(to)
+        .ok_or_else(|| CeremonyError::UnknownRecipient(to.to_owned()))?;
     if manifest.epochs.is_empty() {
         return Err(CeremonyError::NoEpoch);
     }
@@ -40,7 +40,7 @@ pub(super) fn pass_on(
                 .iter()
                 .find(|transfer| transfer.said.epoch == epoch.epoch)
                 .ok_or(CeremonyError::TransferMissing(epoch.epoch))?;
-            let private = this.receive(transfer, earlier)?;
+            let private = this.receive(transfer, earlier, false)?;
             let said = &transfer.said;
             let kek_id = from_hex(&said.kek_id).ok_or(CeremonyError::TransferRefused)?;
             let templates = Templates::passing(session, &this.group, &kek_id, said.epoch);

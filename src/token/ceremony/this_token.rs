@@ -1,7 +1,5 @@
 //! The token at hand, as the manifest knows it: its CANARY, AUDIT and TRANSPORT are those that custodians vouched for.
 
-use std::collections::HashSet;
-
 use data_encoding::HEXLOWER;
 use keyreeve_pkcs11::{Attribute, ObjectClass, ObjectHandle, RsaPublicKey, Session, Template, presets};
 
@@ -13,9 +11,9 @@ use super::{
 };
 use crate::token::{
     audit_key::AuditKey,
-    manifest::{Epoch, Manifest, Member, OaepHash, sha256_hex},
+    manifest::{Epoch, Manifest, Member, OaepHash, from_hex, sha256_hex},
     root_attributes::check_transport,
-    root_keys::{FIRST_EPOCH, RootKeyError, canary_answer, find_canary, only},
+    root_keys::{FIRST_EPOCH, RootKeyError, canary_answer, epoch_id, find_canary, only},
 };
 
 pub(super) struct ThisToken<'a> {
@@ -63,10 +61,16 @@ impl<'a> ThisToken<'a> {
     /// Whether a transfer file is for this token, now. In this order, before anything is unwrapped: its signature, by a token of the
     /// manifest; whom it is for, by serial and by the TRANSPORT key as it is in the token; that its epoch is not here yet.
     ///
+    /// `begun`: an import of this file was begun and not handed over, so keys of this epoch and KEK id may be here.
     /// `earlier`: manifests that custodians signed. The token that made an epoch may be gone by now: its signature then counts under
     /// the manifest that it names, while what the keys must answer is always said by today's.
     /// Returns the private half of TRANSPORT. Errors: `TransferRefused`, whatever it was.
-    pub fn receive(&self, transfer: &Signed<Transfer>, earlier: &[Manifest]) -> Result<ObjectHandle, CeremonyError> {
+    pub fn receive(
+        &self,
+        transfer: &Signed<Transfer>,
+        earlier: &[Manifest],
+        begun: bool,
+    ) -> Result<ObjectHandle, CeremonyError> {
         let refused = |accepted: bool| accepted.then_some(()).ok_or(CeremonyError::TransferRefused);
         let said = &transfer.said;
         let named = earlier
@@ -85,7 +89,9 @@ impl<'a> ThisToken<'a> {
         refused(said.to == self.member.serial && said.to_spki_sha256 == own)?;
         refused(HEXLOWER.encode(&spki) == self.member.transport_spki)?;
         refused(Some(said.oaep_hash) == common_hash(from, self.member))?;
-        refused(!epochs_here(self.session)?.contains(&said.epoch))?;
+        let own = from_hex(&said.kek_id).map(|kek_id| epoch_id(&kek_id, said.epoch).to_vec());
+        let mut here = epochs_here(self.session)?.into_iter();
+        refused(here.all(|id| !id.ends_with(&said.epoch.to_be_bytes()) || (begun && Some(id) == own)))?;
         Ok(private)
     }
 
@@ -140,17 +146,14 @@ pub(super) fn transport(session: &Session, group: &[u8; 16]) -> Result<(ObjectHa
     Ok((private, key))
 }
 
-/// Numbers of the epochs whose KEK or BIND is a token object here, under whatever KEK id.
-fn epochs_here(session: &Session) -> Result<HashSet<u32>, RootKeyError> {
-    let mut epochs = HashSet::new();
+/// CKA_ID of each KEK and BIND that is a token object here: its end is the epoch.
+fn epochs_here(session: &Session) -> Result<Vec<Vec<u8>>, RootKeyError> {
+    let mut ids = Vec::new();
     for label in [presets::KEK_LABEL, presets::BIND_LABEL] {
         let template = Template::new().label(label).flag(Attribute::TOKEN, true);
         for key in session.find(&template, usize::MAX)? {
-            let id = session.bytes(key, Attribute::ID)?.unwrap_or_default();
-            if let Some(number) = id.last_chunk() {
-                epochs.insert(u32::from_be_bytes(*number));
-            }
+            ids.push(session.bytes(key, Attribute::ID)?.unwrap_or_default().to_vec());
         }
     }
-    Ok(epochs)
+    Ok(ids)
 }

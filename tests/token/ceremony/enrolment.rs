@@ -11,6 +11,6 @@ ceremonies! { false;
 fn enrolled_once(group: &Group) {
     let a = group.softhsm("a");
     group.enrol(&a, Role::Member);
-    let error = group.at(&a).enrol(GROUP, Role::Member, None).unwrap_err();
+    let error = group.at(&a).enrol(Some(GROUP), Role::Member, None).unwrap_err();
     assert!(error.to_string().contains("transport.v1"), "{error}");
 }

@@ -44,7 +44,8 @@ fn faults(group: &Group) {
             let imported = at_b.import((&manifest, &[]), &transfer);
             controller.clear().unwrap();
             drop(at_b);
-            if imported.is_ok() {
+            if let Ok(stated) = imported {
+                stated.handed_over().unwrap();
                 break;
             }
             assert_eq!(objects(group, &b), before, "{function:?} {nth}");
@@ -74,7 +75,7 @@ fn failed_enrolment(group: &Group) {
     let at_b = group.at(&faulty);
     let rule = Rule::on(Function::C_GenerateKeyPair, fault).nth(3);
     controller.set(Schedule::new(1).rule(rule)).unwrap();
-    at_b.enrol(GROUP, Role::Member, None).unwrap_err();
+    at_b.enrol(Some(GROUP), Role::Member, None).unwrap_err();
     controller.clear().unwrap();
     drop(at_b);
     assert_eq!(objects(group, &b), Vec::<String>::new());

@@ -22,10 +22,12 @@ macro_rules! ceremonies {
 mod enrolment;
 mod epochs;
 mod faults;
+mod interrupted;
 mod kept_keys;
 mod manifests;
 mod one_group;
 mod recovery_token;
+mod repeated;
 mod substitutions;
 mod transport_key;
 

@@ -107,7 +107,7 @@ fn substitutions(group: &Group) {
     refused("swapped TRANSPORT", &swapped, to(&to_other, &serial));
 
     // The right one, and then again.
-    group.at(&b).import((&manifest, &[]), &good).unwrap();
+    group.import(&b, &transfers).unwrap();
     let error = group.at(&b).import((&manifest, &[]), &good).unwrap_err();
     assert!(
         matches!(error, OpenError::Ceremony(CeremonyError::TransferRefused)),
@@ -149,7 +149,7 @@ fn order(group: &Group) {
     refused("another TRANSPORT", &lie(|said| said.to_spki_sha256 = "00".repeat(32)));
     refused("another manifest", &lie(|said| said.manifest = "00".repeat(32)));
     refused("another epoch", &lie(|said| said.epoch = 7));
-    group.at(&b).import((&manifest, &[]), &good).unwrap();
+    group.import(&b, &transfers).unwrap();
     refused("once more", &good);
     // The spy does see an unwrap, once the keys are gone again.
     remove(
@@ -157,6 +157,6 @@ fn order(group: &Group) {
         &b,
         &[presets::KEK_LABEL, presets::BIND_LABEL, presets::SVC_LABEL],
     );
-    group.at(&spied).import((&manifest, &[]), &good).unwrap();
+    group.import(&spied, &transfers).unwrap();
     assert!(group.spied("C_UnwrapKey") >= 6);
 }
