@@ -1,7 +1,8 @@
 //! Sessions at the command line, as transcripts: `tests/cli/*.md`, in order of name, against one server of `keyreeve dev`.
 //!
-//! A line `$ command`, with those after it that start with `> `, is run by bash, and what follows it, up to the next, is what it must say, both streams together; `…` stands for
-//! anything within a line, `[exit N]` for an exit code other than 0. Files whose name ends in `.stopped.md` run with the server stopped.
+//! A line `$ command`, with those after it that start with `> `, is run by bash, and what follows it, up to the next, is what it must say, both
+//! streams together; `…` stands for anything within a line, `[…]` for any lines, `[exit N]` for an exit code other than 0. After a prompt
+//! `name$ ` the configuration is `name/keyreeve.toml`. Files whose name ends in `.stopped.md` run with the server stopped.
 
 #![allow(clippy::unwrap_used)] // a test stops at the first surprise
 
@@ -31,13 +32,46 @@ fn the_sessions_go_as_written() {
     }
 }
 
-/// A ceremony needs tokens and hosts of its own, and no server.
+/// A ceremony needs tokens and hosts of its own, and no server. Its group goes on: a token breaks, another is lost.
 #[test]
-fn a_ceremony_goes_as_its_rehearsal_is_written() {
+fn a_ceremony_and_a_replacement_go_as_they_are_written() {
     let place = tempfile::tempdir().unwrap();
-    let rehearsal = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks/rehearse-a-ceremony.md");
-    play(&rehearsal, place.path());
+    let runbooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    play(&runbooks.join("rehearse-a-ceremony.md"), place.path());
+    let said = run(REPLACEMENT, place.path());
+    assert!(said.is_empty(), "{said}");
+    play(&runbooks.join("replace-a-token.md"), place.path());
 }
+
+/// After the rehearsal the hosts have the names of `replace-a-token.md`, and what it writes in capitals is said by `said`: serials of
+/// tokens, the hash of the newest manifest.
+const REPLACEMENT: &str = r#"
+set -e
+for token in new spare; do
+    softhsm2-util --init-token --free --label $token --so-pin 73155920 --pin 648219 >init.log
+    mkdir $token
+    sed "s|label = \"c\"|label = \"$token\"|; s|$PWD/c/|$PWD/$token/|" c/keyreeve.toml >$token/keyreeve.toml
+done
+mv r offline
+sed -i "s|$PWD/r/|$PWD/offline/|" offline/keyreeve.toml
+mkdir server
+cp manifest-4.json server/token.json
+cp manifest-4.json.signatures server/token.json.signatures
+sed "s|$PWD/a/token.json|$PWD/server/token.json|; s|label = \"c\"|label = \"old\"|" both.toml >server/keyreeve.toml
+cat >>env <<'END'
+said() {
+    case $1 in
+        HEX) sha256sum <$(ls manifest-?.json | tail -n 1) | cut -c 1-64; return ;;
+        OLD) file=c.enrol ;;
+        SERVER) file=a.enrol ;;
+        RECOVERY) file=r.enrol ;;
+        LOST) file=new.enrol ;;
+        NEW | SPARE) file=${1,,}.enrol ;;
+    esac
+    keyreeve ceremony show $file -o json | sed -n 's/.*"serial": "\(.*\)".*/\1/p'
+}
+END
+"#;
 
 #[test]
 fn a_difference_is_seen() {
@@ -46,6 +80,15 @@ fn a_difference_is_seen() {
     assert!(!matches("key…  ACTIVE", "key 1  SUSPENDED"));
     assert!(!matches("ACTIVE", "ACTIVE "));
     assert!(!matches("a…b", "acb c"));
+    assert!(all_match(&["[…]", "end"], &["a", "b", "end"]));
+    assert!(all_match(&["[…]", "end"], &["end"]));
+    assert!(!all_match(&["[…]", "end"], &["a", "end", "b"]));
+    assert!(!all_match(&["a"], &[]));
+    assert_eq!(
+        on_host("new$ enrol SERIAL-OF-OLD").unwrap(),
+        "export KEYREEVE_CONFIG=new/keyreeve.toml; enrol $(said OLD)"
+    );
+    assert_eq!(on_host("price: 5 $ a piece"), None);
 }
 
 /// `keyreeve dev`, stopped when dropped.
@@ -118,8 +161,8 @@ fn play(session: &Path, place: &Path) {
     for line in text.lines() {
         if line.starts_with("```") {
             inside = !inside;
-        } else if inside && let Some(command) = line.strip_prefix("$ ") {
-            steps.push((command.to_owned(), Vec::new()));
+        } else if inside && let Some(command) = on_host(line) {
+            steps.push((command, Vec::new()));
         } else if inside
             && let Some(more) = line.strip_prefix("> ")
             && let Some((command, _)) = steps.last_mut().filter(|(_, expected)| expected.is_empty())
@@ -134,15 +177,38 @@ fn play(session: &Path, place: &Path) {
     for (command, expected) in steps {
         let said = run(&command, place);
         let said: Vec<&str> = said.lines().collect();
-        let same = said.len() == expected.len() && said.iter().zip(&expected).all(|(said, line)| matches(line, said));
         assert!(
-            same,
+            all_match(&expected, &said),
             "{}\n$ {command}\nexpected:\n{}\nsaid:\n{}",
             session.display(),
             expected.join("\n"),
             said.join("\n")
         );
     }
+}
+
+/// The command of a line that begins with a prompt.
+fn on_host(line: &str) -> Option<String> {
+    let (host, command) = line.split_once("$ ")?;
+    if host.is_empty() {
+        return Some(command.to_owned());
+    }
+    if !host.chars().all(|c| c.is_ascii_lowercase()) {
+        return None;
+    }
+    let words = command.split(' ').map(|word| match word.split_once("SERIAL-OF-") {
+        Some((before, after)) => {
+            let end = after.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(after.len());
+            format!("{before}$(said {}){}", &after[..end], &after[end..])
+        }
+        None if word == "HEX" => "$(said HEX)".to_owned(),
+        None => word.to_owned(),
+    });
+    let words: Vec<_> = words.collect();
+    Some(format!(
+        "export KEYREEVE_CONFIG={host}/keyreeve.toml; {}",
+        words.join(" ")
+    ))
 }
 
 fn run(command: &str, place: &Path) -> String {
@@ -164,6 +230,15 @@ fn run(command: &str, place: &Path) -> String {
         said.push_str(&format!("[exit {code}]\n"));
     }
     said
+}
+
+fn all_match(expected: &[&str], said: &[&str]) -> bool {
+    match (expected.split_first(), said.split_first()) {
+        (None, said) => said.is_none(),
+        (Some((&"[…]", expected)), _) => (0..=said.len()).any(|skipped| all_match(expected, &said[skipped..])),
+        (Some((line, expected)), Some((said, rest))) => matches(line, said) && all_match(expected, rest),
+        (Some(_), None) => false,
+    }
 }
 
 /// Whether `said` is `line`, with `…` standing for anything.
