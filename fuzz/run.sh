@@ -5,7 +5,7 @@
 #
 # Needs python3, and a C++ compiler (libFuzzer is built from source). Plain cargo on the stable compiler: the parsers
 # are safe Rust, so the memory sanitizers that cargo-fuzz would add, and that need nightly, have nothing to find in them.
-# Seeds are made from tests/vectors/; what fuzzing finds stays in fuzz/corpus/, which is not committed.
+# Seeds are made from tests/vectors/ and by seeds.py; what fuzzing finds stays in fuzz/corpus/, which is not committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
@@ -21,10 +21,11 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 python3 fuzz/seeds.py
 # --target: build scripts are built without the flags. A target directory of its own: nothing else is built anew.
 RUSTFLAGS="${flags[*]}" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir fuzz/target
-for target in envelope_parse context_canonical blob_parse sealed_header; do
+for target in envelope_parse context_canonical blob_parse sealed_header ceremony_files; do
     echo "== $target, $seconds s"
     mkdir -p "fuzz/artifacts/$target"
-    # -max_len: above the longest envelope (65,660 B), context (8,192 B) and header (65,536 B) the parsers answer by length alone.
+    # -max_len: above the longest envelope (65,660 B), context (8,192 B) and header (65,536 B) the parsers answer by length alone; the
+    # files of a ceremony are read with a limit. -rss_limit_mb: what allocates by what the input says is found.
     "fuzz/target/$host/release/$target" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" \
-        -max_total_time="$seconds" -max_len=9000 -verbosity=0 -print_final_stats=1
+        -max_total_time="$seconds" -max_len=9000 -rss_limit_mb=512 -verbosity=0 -print_final_stats=1
 done

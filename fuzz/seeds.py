@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the published vectors as first inputs of the fuzz targets, below fuzz/corpus/."""
+"""Writes the published vectors, and files of a ceremony, as first inputs of the fuzz targets, below fuzz/corpus/."""
 
 import hashlib
 import json
@@ -27,6 +27,69 @@ seeds = {
     "blob_parse": [vectors["wrapped_key_blob"]["blob"], vectors["wrapped_key_blob_aes"]["blob"]],
     "sealed_header": [sealed, sealed[: 2 * header_length]],
 }
+
+
+def compact(said: dict) -> str:
+    return json.dumps(said, separators=(",", ":"))
+
+
+def statement(label: str, **said) -> str:
+    return f"{compact({'v': 1, **said})}\n{label} {'5a' * 64}\n"
+
+
+GROUP, KEK_ID, HASH = "cc" * 16, "bb" * 16, "dd" * 32
+CHECK = {"kek": "01" * 16, "bind": "02" * 16, "svc": "03" * 16}
+TOKEN = {
+    "serial": "0002",
+    "model": "example",
+    "firmware": "2.6",
+    "transport_spki": "308201a2300d06092a864886f70d01010105000382018f003082018a0282018100" + "c5" * 384 + "0203010001",
+    "audit_spki": "302a300506032b6570032100" + "07" * 32,
+    "canary": HASH,
+    "probes": [["KEK does not decrypt", "holds"]],
+    "oaep_hash": "SHA-1",
+}
+READ_BACK = {
+    name: False
+    for name in ["sensitive", "extractable", "modifiable", "copyable", "local", "always_sensitive", "never_extractable"]
+}
+seeds["ceremony_files"] = [
+    text.encode().hex()
+    for text in [
+        vectors["manifest"]["bytes_text"],
+        compact(json.loads(vectors["manifest"]["bytes_text"]) | {"members": [TOKEN], "recovery": [TOKEN | {"serial": "3"}]}),
+        compact({"v": 1, "signatures": {HASH: "5a" * 64}}),
+        statement("enrol.v1", group=GROUP, role="member", token=TOKEN, nonce="00" * 16),
+        statement("enrol.v1", group=GROUP, role="recovery", token=TOKEN, nonce="00" * 16, attestation="00ff"),
+        *(
+            statement(
+                "transfer.v1",
+                manifest=HASH,
+                group=GROUP,
+                epoch=1,
+                kek_id=KEK_ID,
+                **{"from": "0001"},
+                to="0002",
+                to_spki_sha256=HASH,
+                oaep_hash="SHA-256",
+                wrapped=wrapped,
+                check=CHECK,
+            )
+            for wrapped in [{"kek": "aa", "bind": "bb"}, {"kek": "aa", "bind": "bb", "svc": "cc"}]
+        ),
+        statement(
+            "receipt.v1",
+            group=GROUP,
+            epoch=1,
+            kek_id=KEK_ID,
+            serial="0002",
+            transfer=HASH,
+            check=CHECK,
+            keys=[{"label": "kek.v1", **READ_BACK, "local": None}],
+        ),
+    ]
+]
+
 for target, inputs in seeds.items():
     folder = ROOT / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)

@@ -91,9 +91,14 @@ impl Signatures {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::none()),
             bytes => bytes?,
         };
-        let signatures: Self = serde_json::from_slice(&bytes)?;
+        Self::parse(&bytes).map_err(io::Error::other)
+    }
+
+    /// The error says what is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let signatures: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if signatures.v != 1 {
-            return Err(io::Error::other(format!("version {} is not known", signatures.v)));
+            return Err(format!("version {} is not known", signatures.v));
         }
         Ok(signatures)
     }

@@ -157,7 +157,7 @@ impl TokenKeys<'_> {
         said.token.audit_spki = audit.spki_hex();
         said.token.canary = HEXLOWER.encode(&canary_answer(session, find_canary(session, group)?)?);
         opens_what_is_wrapped_to_it(session, group, self.hash, private, &public)?;
-        Ok(Signed::new(session, &audit, said)?)
+        Ok(Signed::new(said, |label, bytes| audit.sign(session, label, bytes))?)
     }
 
     fn remove_what_was_left(&self) -> Result<Vec<String>, CallError> {

@@ -163,7 +163,7 @@ impl<'a> Arrival<'a> {
                 read_back(session, presets::SVC_LABEL, svc)?,
             ],
         };
-        Ok(Signed::new(session, &self.this.audit, receipt)?)
+        self.this.state(receipt)
     }
 }
 

@@ -4,15 +4,12 @@
 use std::{io, marker::PhantomData, path::Path};
 
 use data_encoding::HEXLOWER;
-use keyreeve_pkcs11::Session;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::token::{
-    audit_key::AuditKey,
     files,
     manifest::sha256_hex,
     public_key::{PublicKey, statement},
-    root_keys::RootKeyError,
 };
 
 /// Largest file: an enrolment request with a vendor's attestation.
@@ -49,9 +46,10 @@ pub enum SignedError {
 }
 
 impl<S: Statement> Signed<S> {
-    pub(super) fn new(session: &Session, key: &AuditKey, said: S) -> Result<Self, RootKeyError> {
+    /// `sign`: the AUDIT key's signature of the bytes under a label.
+    pub(super) fn new<E>(said: S, sign: impl FnOnce(&str, &[u8]) -> Result<Vec<u8>, E>) -> Result<Self, E> {
         let bytes = serde_json::to_vec(&said).expect("strings and numbers always serialise");
-        let signature = key.sign(session, S::LABEL, &bytes)?;
+        let signature = sign(S::LABEL, &bytes)?;
         Ok(Self {
             said,
             bytes,

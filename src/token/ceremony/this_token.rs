@@ -5,7 +5,7 @@ use keyreeve_pkcs11::{Attribute, ObjectClass, ObjectHandle, RsaPublicKey, Sessio
 
 use super::{
     error::CeremonyError,
-    signed::Signed,
+    signed::{Signed, Statement},
     statements::{Role, Transfer},
     transfer_keys::TransferKeys,
 };
@@ -109,6 +109,13 @@ impl<'a> ThisToken<'a> {
         }
     }
 
+    /// Signs what this token states.
+    pub fn state<S: Statement>(&self, said: S) -> Result<Signed<S>, CeremonyError> {
+        Ok(Signed::new(said, |label, bytes| {
+            self.audit.sign(self.session, label, bytes)
+        })?)
+    }
+
     /// Wraps keys to another token's TRANSPORT key, as the manifest has it, and states it.
     pub fn send(&self, keys: &TransferKeys, to: &Member, epoch: &Epoch) -> Result<Signed<Transfer>, CeremonyError> {
         let unfit = || CeremonyError::Unfit(format!("the manifest has no TRANSPORT key of token `{}`", to.serial));
@@ -128,7 +135,7 @@ impl<'a> ThisToken<'a> {
             wrapped,
             check: epoch.check.clone(),
         };
-        Ok(Signed::new(self.session, &self.audit, said)?)
+        self.state(said)
     }
 }
 
