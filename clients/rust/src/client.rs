@@ -16,15 +16,23 @@ use crate::{
 pub struct Client {
     channel: Channel,
     deadline: Duration,
+    identity: [u8; 32],
 }
 
 impl Client {
     /// Connects at once, so that a wrong address or certificate shows here. Later the connection is restored by itself.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
+        let (channel, identity) = connector::connect(&config).await?;
         Ok(Self {
-            channel: connector::connect(&config).await?,
+            channel,
             deadline: config.deadline,
+            identity,
         })
+    }
+
+    /// SHA-256 of the certificate that this client shows: tells identities apart, and names none.
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity
     }
 
     /// The channel itself, for generated stubs: no deadline, no checksum, no error conversion.

@@ -15,9 +15,12 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::{ClientConfig, ClientError};
 
 /// Connects, and checks that TLS can be set up, before it returns. The channel reconnects by itself when the connection ends.
-pub(crate) async fn connect(config: &ClientConfig) -> Result<Channel, ClientError> {
+/// The digest is that of the certificate that it shows.
+pub(crate) async fn connect(config: &ClientConfig) -> Result<(Channel, [u8; 32]), ClientError> {
     let target = Target::parse(&config.address)?;
-    let tls = TlsConnector::from(Arc::new(tls(config)?));
+    let own = certificates(&config.certificate)?;
+    let identity = own.first().map_or([0; 32], |leaf| sha256(leaf));
+    let tls = TlsConnector::from(Arc::new(tls(config, own)?));
     let within = config.connect_timeout;
     // tonic must not add TLS of its own, so the transport's URI is http; the origin, which the service sees, is https.
     let endpoint = Endpoint::from_shared(format!("http://{}", target.authority))
@@ -32,10 +35,11 @@ pub(crate) async fn connect(config: &ClientConfig) -> Result<Channel, ClientErro
         let (tls, authority, name) = (tls.clone(), authority.clone(), name.clone());
         async move { handshake(tls, &authority, name, within).await.map(TokioIo::new) }
     });
-    endpoint
+    let channel = endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|error| ClientError::unreachable(&config.address, &error))
+        .map_err(|error| ClientError::unreachable(&config.address, &error))?;
+    Ok((channel, identity))
 }
 
 struct Target {
@@ -99,7 +103,7 @@ async fn handshake(
     })?
 }
 
-fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
+fn tls(config: &ClientConfig, own: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&config.ca)? {
         roots.add(certificate).map_err(|error| unusable(&config.ca, &error))?;
@@ -110,10 +114,15 @@ fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| ClientError::configuration(format!("TLS 1.3 cannot be set up: {error}")))?
         .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&config.certificate)?, key)
+        .with_client_auth_cert(own, key)
         .map_err(|error| unusable(&config.certificate, &error))?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Ok(tls)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {

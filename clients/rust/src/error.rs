@@ -1,7 +1,8 @@
 //! The one error of the client, decoded from the details that the service sends.
 
-use std::{error::Error, fmt::Write, time::Duration};
+use std::{error::Error, fmt::Write, io, time::Duration};
 
+use keyreeve_envelope::{ContextError, DecryptFailed, sealed::SealError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -10,13 +11,16 @@ const DOMAIN: &str = "keyreeve.dev";
 /// Header under which the service names the request in its audit log.
 const REQUEST_ID: &str = "x-request-id";
 
+const DECRYPT_FAILED: &str = "DECRYPT_FAILED";
+
 /// Why a call failed. No plaintext, no key is ever in it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
     pub code: Code,
     /// Stable, for programs: `DECRYPT_FAILED`, `PERMISSION_DENIED`, …; of the client itself: `CONFIGURATION`, `UNREACHABLE`,
-    /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`.
+    /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`, `MALFORMED_ANSWER`; of local sealing: also `DECRYPT_FAILED`, whatever is wrong with a
+    /// message, `UNEXPECTED_MESSAGE`, `MESSAGE_TOO_LONG`, `UNFINISHED`, `IO`, `HOST_FAULT`.
     pub reason: String,
     /// For people: what happened and what to do.
     pub message: String,
@@ -29,6 +33,16 @@ pub struct ClientError {
 impl ClientError {
     pub(crate) fn configuration(message: String) -> Self {
         Self::local(Code::InvalidArgument, "CONFIGURATION", message)
+    }
+
+    /// What the service would answer to the same fault.
+    fn invalid(message: String) -> Self {
+        Self::local(Code::InvalidArgument, "INVALID_ARGUMENT", message)
+    }
+
+    pub(crate) fn malformed(field: &str) -> Self {
+        let message = format!("`{field}` of the answer is not what it should be: is the service of this version?");
+        Self::local(Code::Internal, "MALFORMED_ANSWER", message)
     }
 
     pub(crate) fn unreachable(address: &str, error: &(dyn Error + 'static)) -> Self {
@@ -46,6 +60,52 @@ impl ClientError {
         Self::local(Code::DataLoss, "CHECKSUM_MISMATCH", message)
     }
 
+    /// A message is sound, or not looked at further, and is not the one that its caller expects.
+    pub(crate) fn unexpected_message() -> Self {
+        let message = "this is another message than the expected one: it may be an older one put in its place";
+        Self::local(Code::FailedPrecondition, "UNEXPECTED_MESSAGE", message.into())
+    }
+
+    /// A writer that failed before, or was ended, is used again.
+    pub(crate) fn unfinished() -> Self {
+        let message = "the message was ended or given up: seal it again from its start";
+        Self::local(Code::FailedPrecondition, "UNFINISHED", message.into())
+    }
+
+    pub(crate) fn io(doing: &str, error: &io::Error) -> Self {
+        Self::local(Code::Unknown, "IO", format!("cannot {doing}: {error}"))
+    }
+
+    /// What went wrong within a reader or writer of this crate, or beneath it.
+    pub fn from_io(error: io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(own) => own,
+            Err(error) => Self::io("read or write", &error),
+        }
+    }
+
+    /// Whether the service was not there to answer: a call may be made again later, and nothing was refused.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.code, Code::Unavailable | Code::DeadlineExceeded)
+    }
+
+    /// The same text for all that can be wrong with a message, wherever it was found out.
+    pub(crate) fn decrypt_failed() -> Self {
+        let message = "the message cannot be opened with these keys and this context";
+        Self::local(Code::InvalidArgument, DECRYPT_FAILED, message.into())
+    }
+
+    /// What the service answered about a wrapped key: that it does not open is said like everything else that is wrong with a message.
+    pub(crate) fn of_unwrapping(self) -> Self {
+        match self.reason == DECRYPT_FAILED {
+            true => Self {
+                request_id: self.request_id,
+                ..Self::decrypt_failed()
+            },
+            false => self,
+        }
+    }
+
     fn local(code: Code, reason: &str, message: String) -> Self {
         Self {
             code,
@@ -54,6 +114,42 @@ impl ClientError {
             request_id: String::new(),
             retry_after: None,
         }
+    }
+}
+
+impl From<DecryptFailed> for ClientError {
+    fn from(_: DecryptFailed) -> Self {
+        Self::decrypt_failed()
+    }
+}
+
+impl From<SealError> for ClientError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::TooLong => Self::local(Code::OutOfRange, "MESSAGE_TOO_LONG", error.to_string()),
+            SealError::Cipher(_) => Self::local(Code::Internal, "HOST_FAULT", error.to_string()),
+            SealError::NoWrappedKey
+            | SealError::TooManyWrappedKeys
+            | SealError::WrappedKeyTooLong { .. }
+            | SealError::HeaderTooLong { .. } => Self::invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<ContextError> for ClientError {
+    fn from(error: ContextError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// Readers and writers of this crate carry their error in an `io::Error`; [`ClientError::from_io`] takes it out.
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        let kind = match error.reason.as_str() {
+            DECRYPT_FAILED => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

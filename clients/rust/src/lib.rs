@@ -19,7 +19,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Not in scope: retries, caches of data keys, sealing on the client's side.
+//! [`sealing`] seals and opens data of any size on this side, under data keys of the service ([`Sealer`], [`Opener`]).
+//!
+//! Not in scope: retries.
 #![forbid(unsafe_code)]
 
 mod calls;
@@ -28,10 +30,14 @@ mod client;
 mod config;
 mod connector;
 mod error;
+pub mod sealing;
 
 pub use client::Client;
 pub use config::ClientConfig;
 pub use error::ClientError;
+/// Ids and contexts of the byte formats.
+pub use keyreeve_envelope::{ContextError, EncryptionContext, KeyId, KeyVersion, MessageId, Plaintext, sealed};
 pub use keyreeve_proto::v1;
+pub use sealing::{CacheLimits, DataKeys, Expectation, OfflineBudget, Opener, Sealer};
 /// The gRPC code of a [`ClientError`].
 pub use tonic::Code;

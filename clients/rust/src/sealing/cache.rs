@@ -1,0 +1,288 @@
+//! Data keys kept for further messages, off by default. One cache for each sealer and opener, in memory only; swept every second while
+//! it holds something, so that a data key goes when its time is over, used or not.
+//!
+//! | side | by | holds |
+//! |---|---|---|
+//! | seal | (identity, key id) of each key, SHA-256(context) | data key, its envelopes |
+//! | open | identity, SHA-256(wrapped bytes), SHA-256(context) | data key |
+
+use std::{
+    hash::Hash,
+    process,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64, atomic::Ordering},
+    time::Duration,
+};
+
+use keyreeve_envelope::{
+    Header, KeyId, KeyVersion,
+    sealed::{DataKey, WrappedKey},
+};
+
+use super::{
+    CacheLimits,
+    shelf::{Allowance, Moment, Shelf},
+};
+use crate::ClientError;
+
+/// How often an outage is looked at again, so that not every message waits for a deadline.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest time between the end of an entry's time and its wiping.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The keys of a sealer with the identities that use them, and the context.
+pub(super) type SealPlace = (Vec<([u8; 32], KeyId)>, [u8; 32]);
+
+/// Identity, wrapped bytes, context: digests all.
+pub(super) type OpenPlace = ([u8; 32], [u8; 32], [u8; 32]);
+
+/// A data key for one more message.
+pub(super) struct SealedUse {
+    pub data_key: DataKey,
+    pub wrapped: Vec<WrappedKey>,
+    /// Where the message counts its bytes.
+    pub bytes: Vec<Arc<AtomicU64>>,
+    pub offline: bool,
+}
+
+struct SealValue {
+    data_key: DataKey,
+    wrapped: Vec<WrappedKey>,
+    versions: Vec<(KeyId, KeyVersion)>,
+}
+
+struct OpenValue {
+    data_key: DataKey,
+    version: (KeyId, KeyVersion),
+}
+
+pub(super) struct SealCache {
+    limits: CacheLimits,
+    kept: Arc<Kept<SealPlace, SealValue>>,
+    outage: Mutex<Outage>,
+}
+
+/// Since the service last answered.
+#[derive(Default)]
+struct Outage {
+    seen: Option<(Moment, ClientError)>,
+    messages: u64,
+    bytes: Arc<AtomicU64>,
+}
+
+impl SealCache {
+    pub fn new(limits: CacheLimits) -> Self {
+        let longest = Allowance {
+            age: limits.longest_seal_age(),
+            messages: limits.messages,
+            bytes: limits.bytes,
+        };
+        Self {
+            kept: Kept::new(limits.entries, longest),
+            limits,
+            outage: Mutex::default(),
+        }
+    }
+
+    /// A kept data key, if it is fresh.
+    pub fn take(&self, place: &SealPlace) -> Option<SealedUse> {
+        self.use_one(place, self.limits.seal_age, &Moment::now())
+    }
+
+    /// Keeps what the service just made, and says that it answers.
+    pub fn keep(
+        &self,
+        keys: Vec<([u8; 32], Header)>,
+        context: [u8; 32],
+        data_key: DataKey,
+        wrapped: Vec<WrappedKey>,
+    ) -> SealedUse {
+        *lock(&self.outage) = Outage::default();
+        let versions: Vec<_> = keys.iter().map(|(_, key)| (key.key_id(), key.key_version())).collect();
+        // A newer version of one of these keys: what is under an older one has had its time.
+        let newer = |old: &SealValue| {
+            let of =
+                |(id, version): &(KeyId, KeyVersion)| versions.iter().any(|(new, now)| new == id && now != version);
+            old.versions.iter().any(of)
+        };
+        let place = (
+            keys.iter().map(|(identity, key)| (*identity, key.key_id())).collect(),
+            context,
+        );
+        let value = SealValue {
+            data_key: data_key.duplicate(),
+            wrapped: wrapped.clone(),
+            versions: versions.clone(),
+        };
+        let bytes = self.kept.put(place, value, newer);
+        SealedUse {
+            data_key,
+            wrapped,
+            bytes: vec![bytes],
+            offline: false,
+        }
+    }
+
+    /// The error of an outage that was seen a moment ago, if messages may be sealed in one.
+    pub fn down(&self) -> Option<ClientError> {
+        let outage = lock(&self.outage);
+        let (seen, error) = outage.seen.as_ref()?;
+        (seen.monotonic.elapsed() < ASK_AGAIN).then(|| error.clone())
+    }
+
+    /// A kept data key that is no longer fresh, if the service is not there and the budget allows it.
+    pub fn take_offline(&self, place: &SealPlace, error: &ClientError) -> Option<SealedUse> {
+        let budget = self.limits.offline.as_ref().filter(|_| error.is_unavailable())?;
+        let now = Moment::now();
+        let mut outage = lock(&self.outage);
+        if outage
+            .seen
+            .as_ref()
+            .is_none_or(|(seen, _)| seen.monotonic.elapsed() >= ASK_AGAIN)
+        {
+            outage.seen = Some((now, error.clone()));
+        }
+        if outage.messages >= budget.messages || outage.bytes.load(Ordering::Relaxed) >= budget.bytes {
+            return None;
+        }
+        let mut kept = self.use_one(place, budget.age, &now)?;
+        outage.messages += 1;
+        kept.bytes.push(outage.bytes.clone());
+        kept.offline = true;
+        Some(kept)
+    }
+
+    pub fn evict(&self, condemned: impl Fn(KeyId, KeyVersion) -> bool) {
+        let any = |value: &SealValue| value.versions.iter().any(|(id, version)| condemned(*id, *version));
+        self.kept.shelf().evict(any);
+    }
+
+    fn use_one(&self, place: &SealPlace, age: Duration, now: &Moment) -> Option<SealedUse> {
+        let allowance = Allowance {
+            age,
+            messages: self.limits.messages,
+            bytes: self.limits.bytes,
+        };
+        let mut shelf = self.kept.shelf();
+        let entry = shelf.take(place, &allowance, now)?;
+        Some(SealedUse {
+            data_key: entry.value.data_key.duplicate(),
+            wrapped: entry.value.wrapped.clone(),
+            bytes: vec![entry.bytes.clone()],
+            offline: false,
+        })
+    }
+}
+
+pub(super) struct OpenCache {
+    limits: CacheLimits,
+    kept: Arc<Kept<OpenPlace, OpenValue>>,
+}
+
+impl OpenCache {
+    pub fn new(limits: CacheLimits) -> Self {
+        let longest = Self::allowance(&limits);
+        Self {
+            kept: Kept::new(limits.entries, longest),
+            limits,
+        }
+    }
+
+    pub fn take(&self, place: &OpenPlace) -> Option<(DataKey, Arc<AtomicU64>)> {
+        let mut shelf = self.kept.shelf();
+        let entry = shelf.take(place, &Self::allowance(&self.limits), &Moment::now())?;
+        Some((entry.value.data_key.duplicate(), entry.bytes.clone()))
+    }
+
+    pub fn keep(&self, place: OpenPlace, key: &Header, data_key: &DataKey) -> Arc<AtomicU64> {
+        let value = OpenValue {
+            data_key: data_key.duplicate(),
+            version: (key.key_id(), key.key_version()),
+        };
+        self.kept.put(place, value, |_| false)
+    }
+
+    pub fn evict(&self, condemned: impl Fn(KeyId, KeyVersion) -> bool) {
+        let its = |value: &OpenValue| condemned(value.version.0, value.version.1);
+        self.kept.shelf().evict(its);
+    }
+
+    fn allowance(limits: &CacheLimits) -> Allowance {
+        Allowance {
+            age: limits.open_age,
+            messages: limits.messages,
+            bytes: limits.bytes,
+        }
+    }
+}
+
+/// A shelf that is swept.
+struct Kept<K, V> {
+    shelf: Mutex<Shelf<K, V>>,
+    longest: Allowance,
+    /// Whether a task sweeps it.
+    swept: Mutex<bool>,
+}
+
+impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
+    fn new(entries: usize, longest: Allowance) -> Arc<Self> {
+        Arc::new(Self {
+            shelf: Mutex::new(Shelf::new(entries, process::id())),
+            longest,
+            swept: Mutex::new(false),
+        })
+    }
+
+    fn shelf(&self) -> Owned<'_, K, V> {
+        let mut shelf = lock(&self.shelf);
+        shelf.of(process::id());
+        shelf
+    }
+
+    fn put(self: &Arc<Self>, place: K, value: V, condemned: impl FnMut(&V) -> bool) -> Arc<AtomicU64> {
+        let mut shelf = self.shelf();
+        shelf.evict(condemned);
+        let bytes = shelf.put(place, value, &Moment::now()).bytes;
+        drop(shelf);
+        self.start_sweeping();
+        bytes
+    }
+
+    /// Outside of a runtime nothing is swept but what is looked for; the calls to the service need one anyway.
+    fn start_sweeping(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let mut swept = lock(&self.swept);
+        if !*swept {
+            *swept = true;
+            runtime.spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+}
+
+type Owned<'a, K, V> = MutexGuard<'a, Shelf<K, V>>;
+
+/// Ends when the shelf is empty or gone.
+async fn sweep<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static>(kept: Weak<Kept<K, V>>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(kept) = kept.upgrade() else {
+            return;
+        };
+        let mut swept = lock(&kept.swept);
+        if kept.shelf().sweep(&kept.longest, &Moment::now()) == 0 {
+            *swept = false;
+            return;
+        }
+    }
+}
+
+/// What a panic left is whole: each change is one call of the map.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

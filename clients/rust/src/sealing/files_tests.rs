@@ -1,0 +1,107 @@
+use super::*;
+use crate::sealing::double::{ARCHIVE, Double, ORDERS, context, plaintext};
+
+const LENGTH: usize = 700_000;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let double = Double::new();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("plain"), plaintext(LENGTH)).unwrap();
+        Self {
+            directory,
+            sealer: Sealer::new(double.clone(), ORDERS),
+            opener: Opener::new(double, ORDERS),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o777
+    }
+
+    /// Names of all files, temporary ones too.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    async fn seal(&self) -> Identity {
+        let (from, to) = (self.path("plain"), self.path("sealed"));
+        self.sealer.seal_file(from, to, &context(&[])).await.unwrap()
+    }
+}
+
+fn expected() -> Expectation {
+    Expectation::context(context(&[]))
+}
+
+#[tokio::test]
+async fn a_file_is_sealed_opened_for_its_owner_alone_and_wrapped_anew() {
+    let fixture = Fixture::new();
+    let identity = fixture.seal().await;
+    let (from, to) = (fixture.path("sealed"), fixture.path("opened"));
+    fs::write(&to, "old").unwrap();
+    fs::set_permissions(&to, Permissions::from_mode(0o644)).unwrap();
+    let expected = expected().identity(identity);
+    assert_eq!(fixture.opener.open_file(&from, &to, &expected).await.unwrap(), identity);
+    assert!(fs::read(&to).unwrap() == plaintext(LENGTH));
+    assert_eq!(fixture.mode("opened"), 0o600);
+
+    fs::set_permissions(&from, Permissions::from_mode(0o640)).unwrap();
+    let before = fs::read(&from).unwrap();
+    fixture
+        .opener
+        .rewrap_file(&from, &expected, &[ARCHIVE], Existing::Keep)
+        .await
+        .unwrap();
+    let after = fs::read(&from).unwrap();
+    assert!(after.len() == before.len() + 160 && after.ends_with(&before[before.len() - LENGTH..]));
+    assert_eq!(fixture.mode("sealed"), 0o640);
+    fixture.opener.open_file(&from, &to, &expected).await.unwrap();
+    assert_eq!(fixture.names(), ["opened", "plain", "sealed"]);
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_open_leaves_no_plaintext_and_the_old_file() {
+    let fixture = Fixture::new();
+    fixture.seal().await;
+    let (from, to) = (fixture.path("sealed"), fixture.path("opened"));
+    fs::write(&to, "old").unwrap();
+    let mut sealed = fs::read(&from).unwrap();
+    *sealed.last_mut().unwrap() ^= 1;
+    fs::write(&from, &sealed).unwrap();
+    let error = fixture.opener.open_file(&from, &to, &expected()).await.err().unwrap();
+    assert_eq!(error.reason, "DECRYPT_FAILED");
+    assert_eq!(fs::read(&to).unwrap(), b"old");
+    assert_eq!(fixture.names(), ["opened", "plain", "sealed"]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_made_or_read_is_named() {
+    let fixture = Fixture::new();
+    fixture.seal().await;
+    for (from, to) in [("absent", "x"), ("sealed", "absent/x")] {
+        let (from, to) = (fixture.path(from), fixture.path(to));
+        let error = fixture.opener.open_file(from, to, &expected()).await.err().unwrap();
+        assert!(error.reason == "IO" && error.message.contains("absent"), "{error}");
+    }
+    // A directory in the way of the name.
+    fs::create_dir(fixture.path("taken")).unwrap();
+    let (from, to) = (fixture.path("plain"), fixture.path("taken"));
+    assert!(fixture.sealer.seal_file(from, to, &context(&[])).await.is_err());
+    assert_eq!(fixture.names(), ["plain", "sealed", "taken"]);
+}

@@ -1,0 +1,78 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::sealing::{
+    Sealer,
+    double::{Double, ORDERS, context},
+};
+
+static BUFFERS: AtomicUsize = AtomicUsize::new(0);
+
+/// A batch that is counted.
+struct Counted(SealBatch);
+
+impl Batch for Counted {
+    fn new() -> Self {
+        BUFFERS.fetch_add(1, Ordering::SeqCst);
+        Self(SealBatch::new())
+    }
+
+    fn start_at(&mut self, index: u64) {
+        self.0.start_at(index);
+    }
+
+    fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {
+        self.0.fill(input)
+    }
+
+    fn work(&mut self, key: &ChunkKey, ended: bool) -> Result<(), ClientError> {
+        Batch::work(&mut self.0, key, ended)
+    }
+
+    fn write(&mut self, output: &mut impl Write) -> io::Result<()> {
+        Batch::write(&mut self.0, output)
+    }
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_the_message() {
+    let sealer = Sealer::new(Double::new(), ORDERS);
+    let key = sealer.begin(&context(&[])).await.unwrap().key;
+    for (megabytes, threads, most) in [(0, 8, 1), (100, 4, 4)] {
+        BUFFERS.store(0, Ordering::SeqCst);
+        let input = io::repeat(7).take(megabytes << 20);
+        stream::<Counted, _, _>(&key, input, io::sink(), threads).unwrap();
+        assert_eq!(BUFFERS.load(Ordering::SeqCst), most, "{megabytes} MB");
+    }
+}
+
+#[test]
+fn chunks_of_unequal_sides_meet_at_their_index() {
+    // Two bytes of input a chunk, three of output; large enough for all cores.
+    let input: Vec<u8> = (0..2 * LARGE).map(|at| (at / 2) as u8).collect();
+    let mut output = vec![0; 3 * LARGE + 1];
+    let seen = Mutex::new(0);
+    chunks(&input, 2, &mut output, 3, |index, from, to| {
+        *seen.lock().unwrap() += 1;
+        if index == LARGE as u64 {
+            assert!(from.is_empty() && to.len() == 1, "the last one has output only");
+        } else {
+            assert_eq!((from, to.len()), (&[index as u8, index as u8][..], 3));
+        }
+        to.fill(index as u8);
+        Ok::<_, ()>(())
+    })
+    .unwrap();
+    assert_eq!(seen.into_inner().unwrap(), LARGE + 1);
+    assert!((0..output.len()).all(|at| output[at] == (at / 3) as u8));
+}
+
+#[test]
+fn a_chunk_that_fails_fails_the_whole() {
+    let mut output = vec![0; 4 * LARGE];
+    let result = chunks(&vec![0; 4 * LARGE], 16, &mut output, 16, |index, _, _| match index {
+        200_000 => Err("this one"),
+        _ => Ok(()),
+    });
+    assert_eq!(result, Err("this one"));
+}
