@@ -23,13 +23,14 @@ lint: ## Format, clippy, dependencies (licences, bans, advisories), shell script
 	else echo "NOTE: shell scripts were NOT checked: shellcheck is not installed"; fi
 
 # Both tokens first, so that a missing package shows before the long part.
-test: install ## Everything CI runs: lint, short fuzzing, then every test on SoftHSM and on Kryoptic
+test: install ## Everything CI runs: lint, short fuzzing, every test on SoftHSM and on Kryoptic, the Python client
 	@softhsm/packages.sh faketime libnss3 libnss3-tools
 	@tests/kryoptic/build.sh >/dev/null
 	@$(MAKE) lint
 	fuzz/run.sh 10
 	KEYREEVE_CAMPAIGN=500 KEYREEVE_CAMPAIGN_ON_THREADS=25 KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" \
 		tests/counted.sh cargo test --workspace --locked --no-fail-fast
+	clients/python/test.sh
 
 demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a refusal, the audit log
 	@demo/run.sh

@@ -1,0 +1,165 @@
+"""`AsyncOpener`: as `Opener`; files are worked on in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from keyreeve.context import Context
+from keyreeve.data_keys import UsableKey
+from keyreeve.door import clean_async
+from keyreeve.names import key_name
+from keyreeve.sealed import header as headers
+from keyreeve.sealed import streams
+from keyreeve.sealed.header import Header, Identity
+from keyreeve.sealed.keys import to_rewrap
+from keyreeve.sealed.parts import AsyncOpened, AsyncParts
+from keyreeve.sealed.payload import Opening
+from keyreeve.sealed.reader import SealedReader
+from keyreeve.sealing import BaseOpener, Expected, open_whole
+from keyreeve.secret import SecretBytes
+
+if TYPE_CHECKING:
+    from keyreeve.aio.client import AsyncClient
+
+
+class AsyncOpener(BaseOpener):
+    """Opens what was sealed under one of `keys`. What is said of `Opener` holds."""
+
+    def __init__(self, client: AsyncClient, *keys: str) -> None:
+        super().__init__(client._data_keys, keys)
+        self._client = client
+
+    @clean_async
+    async def open(
+        self,
+        message: bytes,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> SecretBytes:
+        """Opens a value."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        header = headers.parse(message)
+        canonical = expected.context_of(header)
+        key = await self._take(header, canonical, len(message))
+        return SecretBytes(open_whole(message, header, expected, canonical, key))
+
+    @clean_async
+    async def open_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> None:
+        """Opens a file into a new file, which only its owner can read; if the message is not whole, the new file is removed."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        with open(source, "rb") as read:
+            opening = await self._opening(read, expected)
+
+            def work() -> None:
+                with streams.created(Path(target)) as written:
+                    streams.open_to(opening, read, written)
+
+            await asyncio.to_thread(work)
+
+    @clean_async
+    async def open_chunks(
+        self,
+        parts: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> AsyncIterator[bytes]:
+        """`async for part in await opener.open_chunks(parts)`. The message is known to be whole only when the iterator has ended."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        source = AsyncParts(parts)
+        header, prefix = await source.head()
+        return AsyncOpened(await self._opened(header, prefix, expected), source)
+
+    @clean_async
+    async def reader(
+        self,
+        source: BinaryIO,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> SealedReader:
+        """Random access to a sealed file that can seek. Reading is as blocking as `source` is; it asks the service for nothing."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        opening = await self._opening(source, expected)
+        return SealedReader(opening, source, source.tell())
+
+    @clean_async
+    async def rewrap(
+        self,
+        message: bytes,
+        to: str,
+        *,
+        keep: bool = False,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+    ) -> bytes:
+        """The same message with its data key under `to`. This is no revocation: whoever had the data key still has it."""
+        header = headers.parse(message)
+        expected = Expected(context, required, accept_stored_context, aad, None)
+        new = await self._rewrapped(header, expected, to, keep)
+        return new.encode() + message[headers.length(message[:32]) :]
+
+    @clean_async
+    async def rewrap_file(
+        self,
+        path: str | os.PathLike[str],
+        to: str,
+        *,
+        keep: bool = False,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+    ) -> None:
+        """The same for a file, which is replaced when the new one is whole."""
+        expected = Expected(context, required, accept_stored_context, aad, None)
+        with open(path, "rb") as read:
+            new = await self._rewrapped(streams.read_header(read), expected, to, keep)
+
+            def work() -> None:
+                with streams.replaced(Path(path)) as written:
+                    written.write(new.encode())
+                    streams.copy_rest(read, written)
+
+            await asyncio.to_thread(work)
+
+    async def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
+        plan = to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep)
+        return await self._client._follow(plan)
+
+    async def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
+        header = streams.read_header(source)
+        return await self._opened(header, streams.read_prefix(source), expected)
+
+    async def _opened(self, header: Header, prefix: bytes, expected: Expected) -> Opening:
+        canonical = expected.context_of(header)
+        return expected.opening(await self._take(header, canonical, 0), header, canonical, prefix)
+
+    async def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
+        return await self._client._follow(self._key(self._client._connections.identity, header, context, size))

@@ -1,0 +1,81 @@
+"""`AsyncSealer`: as `Sealer`; files are worked on in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyreeve.calls import Plaintext
+from keyreeve.context import EMPTY, Context
+from keyreeve.data_keys import UsableKey
+from keyreeve.door import clean_async
+from keyreeve.sealed import parts as parts_of
+from keyreeve.sealed import streams
+from keyreeve.sealed.header import Identity
+from keyreeve.sealing import BaseSealer, Message
+from keyreeve.secret import plain
+
+if TYPE_CHECKING:
+    from keyreeve.aio.client import AsyncClient
+
+
+class AsyncSealer(BaseSealer):
+    """Seals under `key`; `also`: further keys that each can open the message alone. What is said of `Sealer` holds."""
+
+    def __init__(self, client: AsyncClient, key: str, *, also: Iterable[str] = ()) -> None:
+        super().__init__(client._data_keys, key, tuple(also))
+        self._client = client
+
+    @clean_async
+    async def seal(
+        self, plaintext: Plaintext, *, context: Context = EMPTY, aad: bytes = b"", store_context: bool = False
+    ) -> bytes:
+        """Seals a value."""
+        data = plain(plaintext)
+        message = self._message(context, aad, store_context)
+        sealing = self._sealing(message, await self._take(message, len(data)))
+        return sealing.whole(data)
+
+    @clean_async
+    async def seal_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        context: Context = EMPTY,
+        aad: bytes = b"",
+        store_context: bool = False,
+    ) -> Identity:
+        """Seals a file. `target` takes its name only when it is whole."""
+        message = self._message(context, aad, store_context)
+        key = await self._take(message, 0)
+
+        def work() -> tuple[Identity, int]:
+            with open(source, "rb") as read, streams.replaced(Path(target)) as written:
+                return streams.seal(key, message.header(key), message.context, read, written)
+
+        identity, size = await asyncio.to_thread(work)
+        self._charge(self._client._connections.identity, message, size)
+        return identity
+
+    @clean_async
+    async def seal_chunks(
+        self,
+        parts: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        context: Context = EMPTY,
+        aad: bytes = b"",
+        store_context: bool = False,
+    ) -> AsyncIterator[bytes]:
+        """`async for part in await sealer.seal_chunks(parts)`: seals parts of any size as they come."""
+        message = self._message(context, aad, store_context)
+        sealing = self._sealing(message, await self._take(message, 0))
+        ended = partial(self._charge, self._client._connections.identity, message)
+        return parts_of.AsyncSealed(sealing, parts, ended)
+
+    async def _take(self, message: Message, size: int) -> UsableKey:
+        return await self._client._follow(self._key(self._client._connections.identity, message, size))

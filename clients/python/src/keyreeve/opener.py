@@ -1,0 +1,179 @@
+"""`Opener`: opens sealed messages locally (docs/formats.md, section 4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from keyreeve.context import Context
+from keyreeve.data_keys import UsableKey
+from keyreeve.door import clean
+from keyreeve.names import key_name
+from keyreeve.sealed import header as headers
+from keyreeve.sealed import streams
+from keyreeve.sealed.header import Header, Identity
+from keyreeve.sealed.keys import to_rewrap
+from keyreeve.sealed.parts import Opened, Parts
+from keyreeve.sealed.payload import Opening
+from keyreeve.sealed.reader import SealedReader
+from keyreeve.sealing import BaseOpener, Expected, open_whole
+from keyreeve.secret import SecretBytes
+
+if TYPE_CHECKING:
+    from keyreeve.client import Client
+
+
+class Opener(BaseOpener):
+    """Opens what was sealed under one of `keys`. Safe for any number of threads.
+
+    Say what you expect, or whoever replaces the message chooses it: the whole `context` (none given: the empty one), or `required`, a
+    part of the stored one, or `accept_stored_context=True`. `expect` pins the message itself: its id, or the `Identity` that sealing
+    returned.
+    """
+
+    def __init__(self, client: Client, *keys: str) -> None:
+        super().__init__(client._data_keys, keys)
+        self._client = client
+
+    @clean
+    def open(
+        self,
+        message: bytes,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> SecretBytes:
+        """Opens a value. Raises NotSealed, ContextRefused, NoKeyFits, WrongMessage, DecryptFailed, Truncated, or what the service says."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        header = headers.parse(message)
+        canonical = expected.context_of(header)
+        key = self._take(header, canonical, len(message))
+        return SecretBytes(open_whole(message, header, expected, canonical, key))
+
+    @clean
+    def open_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> None:
+        """Opens a file into a new file, which only its owner can read; if the message is not whole, the new file is removed."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        with open(source, "rb") as read:
+            opening = self._opening(read, expected)
+            with streams.created(Path(target)) as written:
+                streams.open_to(opening, read, written)
+
+    @clean
+    def open_stream(
+        self,
+        source: BinaryIO,
+        target: BinaryIO,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> None:
+        """Opens a stream; each chunk is written after it verified. Only when this returns is the message known to be whole."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        streams.open_to(self._opening(source, expected), source, target)
+
+    @clean
+    def open_chunks(
+        self,
+        parts: Iterable[bytes],
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> Iterator[bytes]:
+        """Opens parts of any size as they come. The message is known to be whole only when the iterator has ended."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        source = Parts(parts)
+        header, prefix = source.head()
+        return Opened(self._opened(header, prefix, expected), source)
+
+    @clean
+    def reader(
+        self,
+        source: BinaryIO,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> SealedReader:
+        """Random access to a sealed file that can seek; the message begins where `source` stands."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        opening = self._opening(source, expected)
+        return SealedReader(opening, source, source.tell())
+
+    @clean
+    def rewrap(
+        self,
+        message: bytes,
+        to: str,
+        *,
+        keep: bool = False,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+    ) -> bytes:
+        """The same message with its data key under `to`, and no longer (`keep`: also) under the key that fits; the payload stays.
+
+        This is no revocation: whoever had the data key still has it.
+        """
+        header = headers.parse(message)
+        expected = Expected(context, required, accept_stored_context, aad, None)
+        new = self._rewrapped(header, expected, to, keep)
+        return new.encode() + message[headers.length(message[:32]) :]
+
+    @clean
+    def rewrap_file(
+        self,
+        path: str | os.PathLike[str],
+        to: str,
+        *,
+        keep: bool = False,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+    ) -> None:
+        """The same for a file, which is replaced when the new one is whole."""
+        expected = Expected(context, required, accept_stored_context, aad, None)
+        with open(path, "rb") as read:
+            new = self._rewrapped(streams.read_header(read), expected, to, keep)
+            with streams.replaced(Path(path)) as written:
+                written.write(new.encode())
+                streams.copy_rest(read, written)
+
+    def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
+        return self._client._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
+
+    def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
+        header = streams.read_header(source)
+        return self._opened(header, streams.read_prefix(source), expected)
+
+    def _opened(self, header: Header, prefix: bytes, expected: Expected) -> Opening:
+        canonical = expected.context_of(header)
+        return expected.opening(self._take(header, canonical, 0), header, canonical, prefix)
+
+    def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
+        return self._client._follow(self._key(self._client._connections.identity, header, context, size))

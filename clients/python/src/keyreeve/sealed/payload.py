@@ -1,0 +1,143 @@
+"""The payload of a sealed message: `salt || commitment || chunks`, C2SP chunked-encryption v1 with AES-256-GCM and SHA-512.
+
+A chunk has 16,384 bytes of plaintext, the last one fewer, maybe none: a full chunk is never the last. Commitment first, plaintext only
+after its chunk's tag, the end only after the short chunk.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterator
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from keyreeve.context import lv
+from keyreeve.errors import DecryptFailed, InvalidArgument, Truncated
+from keyreeve.sealed.header import COMMITMENT, PREFIX, SALT, Header
+
+CHUNK = 16384
+TAG = 16
+SEALED_CHUNK = CHUNK + TAG
+MOST_CHUNKS = 1 << 32
+
+_LABEL = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
+
+
+class PayloadKey:
+    """Key, nonces and commitment of one message."""
+
+    __slots__ = ("_base", "_cipher", "commitment")
+
+    def __init__(self, data_key: bytes | bytearray, salt: bytes, bound: bytes, context: bytes) -> None:
+        info = _LABEL + salt + b"seal.v1\0" + bound + lv(context)
+        derived = HKDFExpand(SHA512(), 32 + 12 + COMMITMENT, info).derive(data_key)
+        self._cipher = AESGCM(derived[:32])
+        self._base = int.from_bytes(derived[32:44], "big")
+        self.commitment = derived[44:]
+
+    def seal(self, number: int, chunk: bytes | memoryview) -> bytes:
+        return self._cipher.encrypt(self._nonce(number), chunk, None)
+
+    def open(self, number: int, chunk: bytes | memoryview) -> bytes:
+        try:
+            return self._cipher.decrypt(self._nonce(number), chunk, None)
+        except InvalidTag:
+            pass
+        raise DecryptFailed(f"chunk {number} of the message was changed, or is of another message")
+
+    def _nonce(self, number: int) -> bytes:
+        if number >= MOST_CHUNKS:
+            raise InvalidArgument("a sealed message has at most 2^32 chunks")
+        return (self._base ^ number).to_bytes(12, "big")
+
+
+class Sealing:
+    """Seals bytes as they come: `head`, then what `update` and `finish` return."""
+
+    def __init__(
+        self, data_key: bytes | bytearray, header: Header, context: bytes, *, salt: bytes | None = None
+    ) -> None:
+        salt = os.urandom(SALT) if salt is None else salt
+        self._key = PayloadKey(data_key, salt, header.bound, context)
+        self.head = header.encode() + salt + self._key.commitment
+        self.commitment = self._key.commitment
+        self._number = 0
+        self._left = b""
+
+    def update(self, data: bytes | memoryview) -> bytes:
+        """Whole chunks; what is left waits."""
+        return b"".join(self._chunks(data))
+
+    def whole(self, data: bytes) -> bytes:
+        """The whole message of `data`; nothing is copied twice."""
+        return b"".join((self.head, *self._chunks(data), self.finish()))
+
+    def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
+        view = memoryview(data)
+        if self._left:
+            missing = CHUNK - len(self._left)
+            self._left += view[:missing]
+            view = view[missing:]
+            if len(self._left) < CHUNK:
+                return
+            yield self._next(self._left)
+            self._left = b""
+        whole = len(view) - len(view) % CHUNK
+        for at in range(0, whole, CHUNK):
+            yield self._next(view[at : at + CHUNK])
+        self._left = bytes(view[whole:])
+
+    def finish(self) -> bytes:
+        """The last chunk."""
+        last, self._left = self._left, b""
+        return self._next(last)
+
+    def _next(self, chunk: bytes | memoryview) -> bytes:
+        sealed = self._key.seal(self._number, chunk)
+        self._number += 1
+        return sealed
+
+
+class Opening:
+    """Opens bytes as they come. `prefix`: the payload's first 56 bytes; the commitment is compared before anything else."""
+
+    def __init__(self, data_key: bytes | bytearray, header: Header, context: bytes, prefix: bytes) -> None:
+        if len(prefix) < PREFIX:
+            raise Truncated("the message ends before its first chunk")
+        self._key = PayloadKey(data_key, prefix[:SALT], header.bound, context)
+        if not hmac.compare_digest(self._key.commitment, prefix[SALT:PREFIX]):
+            raise DecryptFailed("the data key or the context is not the one that the message was sealed with")
+        self.commitment = self._key.commitment
+        self._number = 0
+        self._left = b""
+
+    def update(self, data: bytes | memoryview) -> bytes:
+        """Plaintext of whole chunks, verified."""
+        return b"".join(self._chunks(data))
+
+    def whole(self, data: bytes | memoryview) -> bytes:
+        """Plaintext of all chunks; nothing is copied twice."""
+        return b"".join((*self._chunks(data), self.finish()))
+
+    def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
+        view = memoryview(self._left + bytes(data) if self._left else data)
+        whole = len(view) - len(view) % SEALED_CHUNK
+        for at in range(0, whole, SEALED_CHUNK):
+            yield self.chunk(self._number, view[at : at + SEALED_CHUNK])
+            self._number += 1
+        self._left = bytes(view[whole:])
+
+    def finish(self) -> bytes:
+        """Plaintext of the last chunk: only now the message is proved complete."""
+        if len(self._left) < TAG:
+            raise Truncated("the message ends before its last chunk")
+        last, self._left = self._left, b""
+        return self._key.open(self._number, last)
+
+    def chunk(self, number: int, sealed: bytes | memoryview) -> bytes:
+        """One chunk by its number, for random access."""
+        return self._key.open(number, sealed)

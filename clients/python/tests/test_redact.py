@@ -1,0 +1,93 @@
+"""F3: known values do not reach a log line, whatever form they have there."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+import logging
+import urllib.parse
+from collections.abc import Iterator
+
+import pytest
+
+from keyreeve import SecretBytes, SecretStr, redact
+
+CANARY = "canary/pa ss'wörd+1"
+
+
+@pytest.fixture
+def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
+    logger = logging.getLogger("test-redact")
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    logger.addHandler(handler)
+    logger.propagate = False
+    redact.install(logger)
+    yield logger, out
+    logger.removeHandler(handler)
+
+
+FORMS = {
+    "as it is": CANARY,
+    "repr": repr(CANARY),
+    "repr of bytes": repr(CANARY.encode()),
+    "hex": CANARY.encode().hex(),
+    "base64": base64.b64encode(CANARY.encode()).decode(),
+    "url-safe base64": base64.urlsafe_b64encode(CANARY.encode()).decode(),
+    "percent": urllib.parse.quote(CANARY),
+    "form": urllib.parse.quote_plus(CANARY),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_a_known_value_is_taken_out_in_every_form(log: tuple[logging.Logger, io.StringIO], form: str) -> None:
+    logger, out = log
+    secret = SecretStr(CANARY)
+    logger.error("before: %s", form)
+    assert form in out.getvalue(), "the test can see a leak"
+    out.truncate(0)
+    redact.add(secret)
+    logger.error("after: %s", form)
+    assert form not in out.getvalue()
+    assert redact.SHOWN in out.getvalue()
+
+
+def test_exceptions_and_stacks_are_redacted_too(log: tuple[logging.Logger, io.StringIO]) -> None:
+    logger, out = log
+    secret = SecretBytes(CANARY.encode())
+    redact.add(secret)
+    try:
+        raise ValueError(f"cannot log in with {CANARY}")
+    except ValueError:
+        logger.exception("failed", stack_info=True)
+    assert "ValueError: cannot log in with [redacted]" in out.getvalue()
+    assert CANARY not in out.getvalue()
+
+
+def test_a_value_is_known_as_long_as_its_secret_lives() -> None:
+    secret = SecretStr(CANARY)
+    redact.add(secret)
+    assert redact.text(f"a {CANARY} b") == "a [redacted] b"
+    del secret
+    gc.collect()
+    assert redact.text(f"a {CANARY} b") == f"a {CANARY} b"
+
+
+def test_the_longer_of_two_values_is_taken_out_whole() -> None:
+    short, long = SecretStr("canary"), SecretStr("canary-and-more")
+    redact.add(short, long)
+    assert redact.text("canary-and-more") == "[redacted]"
+
+
+def test_a_value_that_would_match_everywhere_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValueError, match="less than 4") as caught:
+        redact.add(SecretStr("abc"))
+    assert "abc" not in str(caught.value)
+
+
+def test_arguments_that_do_not_fit_are_not_printed(log: tuple[logging.Logger, io.StringIO]) -> None:
+    logger, out = log
+    logger.error("%d", CANARY)
+    assert CANARY not in out.getvalue()
+    assert "arguments that do not fit" in out.getvalue()

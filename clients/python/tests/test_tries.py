@@ -1,0 +1,209 @@
+"""The rules of docs/clients.md, one by one, without a network and without waiting."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyreeve import errors
+from keyreeve.endpoints import Endpoints
+from keyreeve.errors import KeyreeveError
+from keyreeve.events import Event, Events
+from keyreeve.tries import Rules, Tries
+
+
+class World:
+    """A clock that stands, jitter that is as long as it may be, and what was told."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.now = 100.0
+        self.told: list[Event] = []
+        events = Events(self.told.append)
+        self.endpoints = Endpoints(addresses or ("a:1",), events, clock=lambda: self.now, jitter=lambda _, most: most)
+        self.rules = Rules(self.endpoints, events, clock=lambda: self.now, jitter=lambda _, most: most)
+
+    def call(self, *, repeatable: bool = True, deadline: float = 10.0) -> Tries:
+        return Tries(self.rules, "Encrypt", repeatable=repeatable, deadline=deadline, request_id="r-1")
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.told]
+
+    def waits(self, tries: Tries, error: KeyreeveError) -> list[float]:
+        """Fails again and again; the clock stands."""
+        waits: list[float] = []
+        while True:
+            tries.begin()
+            wait = tries.failed(error)
+            if wait is None:
+                return waits
+            waits.append(wait)
+
+
+def overloaded(after: float | None = 0.07) -> KeyreeveError:
+    return errors.Overloaded("too many requests", retry_after=after)
+
+
+def token_unavailable() -> KeyreeveError:
+    return errors.TokenUnavailable("the token is unavailable", retry_after=0.5)
+
+
+def test_rule_3_waits_double_up_to_two_seconds_on_top_of_what_the_service_asks() -> None:
+    assert World().waits(World().call(), token_unavailable()) == pytest.approx([0.55, 0.6, 0.7, 0.9])
+    assert World().waits(World().call(), overloaded()) == pytest.approx([0.12, 0.17, 0.27, 0.47])
+
+
+def test_rule_3_jitter_is_full() -> None:
+    world = World()
+    asked: list[tuple[float, float]] = []
+    world.rules.jitter = lambda low, high: asked.append((low, high)) or 0.0  # type: ignore[func-returns-value]
+    assert world.waits(world.call(), errors.Unreachable("no")) == [0.0] * 4
+    assert asked == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]
+
+
+def test_rule_2_at_most_four_retries_and_the_error_counts_its_tries() -> None:
+    world = World()
+    error = token_unavailable()
+    assert len(world.waits(world.call(), error)) == 4
+    assert (error.tries, error.request_id) == (5, "r-1")
+    assert world.names().count("retry") == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DecryptFailed("no"),
+        errors.PermissionDenied("no"),
+        errors.DeadlineExceeded("no"),
+        errors.InternalError("no"),
+        errors.Conflict("no"),
+        errors.MessageTooLarge("no RetryInfo, though RESOURCE_EXHAUSTED"),
+        errors.ChecksumMismatch("no"),
+        errors.TransportError("no"),
+        errors.Unauthenticated("no"),
+    ],
+    ids=lambda error: error.reason,
+)
+def test_rule_2_nothing_else_is_tried_again(error: KeyreeveError) -> None:
+    assert World().waits(World().call(), error) == []
+
+
+def test_a_mutation_without_request_id_is_never_tried_again() -> None:
+    assert World().waits(World().call(repeatable=False), errors.Unreachable("no")) == []
+
+
+def test_rule_1_a_wait_that_would_not_end_before_the_deadline_is_not_begun() -> None:
+    world = World()
+    tries = world.call(deadline=1.0)
+    tries.begin()
+    assert tries.failed(token_unavailable()) == pytest.approx(0.55)
+    world.now += 0.55
+    tries.begin()
+    assert tries.remaining == pytest.approx(0.45)
+    assert tries.failed(token_unavailable()) is None
+    hour = errors.KeyCeiling("used up", retry_after=3600.0)
+    assert World().waits(World().call(), hour) == []
+    assert hour.retry_after == 3600
+
+
+def test_rule_4_the_budget_lets_ten_retries_through_and_then_one_for_ten_calls() -> None:
+    world = World()
+    let_through = [len(world.waits(world.call(), overloaded())) for _ in range(20)]
+    assert let_through[:3] == [4, 4, 2]
+    assert sum(let_through) == 11
+    assert "budget_exhausted" in world.names()
+    for _ in range(20):
+        world.call()
+    assert len(world.waits(world.call(), overloaded())) == 3, "0.9 were left, and 21 calls put a tenth in"
+
+
+def test_rule_3_another_endpoint_is_tried_at_once() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    assert tries.begin() == "a:1"
+    assert tries.failed(token_unavailable()) == 0
+    assert tries.begin() == "b:1"
+    tries.succeeded()
+    assert world.call().begin() == "b:1", "the one that worked last"
+
+
+def test_rule_3_overload_is_not_carried_to_another_endpoint_without_its_delay() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    assert tries.failed(overloaded()) == pytest.approx(0.12)
+
+
+def test_rule_7_a_lost_connection_opens_the_circuit_at_once_and_one_call_tries_it_again() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    tries.failed(errors.Unreachable("no"))
+    assert [(e.circuit, e.last_reason) for e in world.endpoints.health()] == [("open", "UNREACHABLE"), ("closed", "")]
+    world.now += 0.11
+    assert world.endpoints.health()[0].circuit == "half_open"
+    trial, other = world.call(), world.call()
+    assert (trial.begin(), other.begin()) == ("a:1", "b:1")
+    other.succeeded()
+    trial.failed(errors.Unreachable("no"))
+    assert world.endpoints.health()[0].circuit == "open"
+    world.now += 0.15
+    assert world.endpoints.health()[0].circuit == "open", "the pause doubles"
+    world.now += 0.06
+    again = world.call()
+    assert again.begin() == "a:1"
+    again.succeeded()
+    assert world.endpoints.health()[0].circuit == "closed"
+    assert [n for n in world.names() if n.startswith("circuit")] == ["circuit_opened", "circuit_closed"]
+
+
+def test_rule_7_three_failures_in_a_row_open_it_and_a_refusal_in_between_does_not_count() -> None:
+    world = World()
+    for error in (
+        errors.DeadlineExceeded("late"),
+        errors.DeadlineExceeded("late"),
+        errors.PermissionDenied("no"),
+        errors.DeadlineExceeded("late"),
+        errors.DeadlineExceeded("late"),
+    ):
+        tries = world.call()
+        tries.begin()
+        tries.failed(error)
+    assert world.endpoints.health()[0].circuit == "closed"
+    tries = world.call()
+    tries.begin()
+    tries.failed(errors.DeadlineExceeded("late"))
+    assert world.endpoints.health()[0].circuit == "open"
+
+
+def test_rule_6_an_open_circuit_never_refuses_a_call() -> None:
+    world = World("a:1", "b:1")
+    world.waits(world.call(), errors.Unreachable("no"))
+    assert {e.circuit for e in world.endpoints.health()} == {"open"}
+    assert world.call().begin() in ("a:1", "b:1")
+
+
+def test_an_abandoned_trial_leaves_the_next_call_to_try() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    tries.failed(errors.Unreachable("no"))
+    world.now += 0.2
+    trial = world.call()
+    assert trial.begin() == "a:1"
+    trial.given_up(KeyboardInterrupt())
+    assert world.call().begin() == "a:1"
+
+
+def test_rule_8_a_refused_certificate_is_tried_again_once_if_the_files_changed() -> None:
+    tries = World().call()
+    tries.begin()
+    assert tries.failed(errors.Unauthenticated("revoked"), lambda: True) == 0
+    tries.begin()
+    assert tries.failed(errors.Unauthenticated("revoked"), lambda: True) is None
+
+
+def test_a_callback_that_fails_does_not_fail_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: Event) -> None:
+        raise RuntimeError("in the callback")
+
+    Events(broken).tell(Event(name="call"))
+    assert "the on_event callback failed on call" in caplog.text
