@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,15 @@ class Dev:
             process.wait()
         if process.stderr:
             process.stderr.close()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[str]:
+        """Its address, while it runs."""
+        self.start()
+        try:
+            yield self.address
+        finally:
+            self.stop()
 
     @property
     def address(self) -> str:

@@ -1,0 +1,249 @@
+"""Sealing and opening with the service: keys, contexts, pins, files, streams, wrapping anew. Sync and async do the same."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dev import Dev
+
+from keyreeve import AsyncClient, Client, Event, Identity, SecretBytes, errors, inspect
+from keyreeve.sealed import header as headers
+from keyreeve.sealed.header import Wrapped
+
+CONTEXT = {"table": "orders", "row": "7"}
+BIG = os.urandom(300_000)
+
+
+def seal(client: Client, key: str, **kwargs: Any) -> bytes:
+    return client.sealer(key).seal(b"hello", context=CONTEXT, **kwargs)
+
+
+def test_a_value_is_sealed_and_opened(client: Client, key: str) -> None:
+    message = seal(client, key, aad=b"raw")
+    opened = client.opener(key).open(message, context=CONTEXT, aad=b"raw")
+    assert isinstance(opened, SecretBytes)
+    assert opened.reveal() == b"hello"
+    assert client.opener(key).open(client.sealer(key).seal(SecretBytes(BIG))).reveal() == BIG
+
+
+def test_two_messages_have_nothing_in_common(client: Client, key: str) -> None:
+    one, other = inspect(seal(client, key)), inspect(seal(client, key))
+    assert one.identity.message_id != other.identity.message_id
+    assert one.identity.commitment != other.identity.commitment
+
+
+def test_without_stored_context_the_whole_context_is_needed(client: Client, key: str) -> None:
+    message, opener = seal(client, key), client.opener(key)
+    with pytest.raises(errors.DecryptFailed):
+        opener.open(message)
+    with pytest.raises(errors.DecryptFailed):
+        opener.open(message, accept_stored_context=True)
+    with pytest.raises(errors.ContextRefused, match="stores no context"):
+        opener.open(message, required=CONTEXT)
+
+
+def test_a_stored_context_counts_only_as_far_as_it_was_expected(client: Client, key: str) -> None:
+    message, opener = seal(client, key, store_context=True), client.opener(key)
+    assert inspect(message).context == CONTEXT
+    accepted: list[dict[str, Any]] = [
+        {"context": CONTEXT},
+        {"required": {"table": "orders"}},
+        {"accept_stored_context": True},
+    ]
+    for expected in accepted:
+        assert opener.open(message, **expected).reveal() == b"hello"
+    refused: list[dict[str, Any]] = [
+        {},
+        {"context": {"table": "orders"}},
+        {"required": {"table": "refunds"}},
+        {"required": {"tenant": "acme"}},
+        {"accept_stored_context": True, "aad": b"more"},
+    ]
+    for wrong in refused:
+        with pytest.raises(errors.ContextRefused):
+            opener.open(message, **wrong)
+    with pytest.raises(errors.InvalidArgument, match="give one of"):
+        opener.open(message, context=CONTEXT, required=CONTEXT)
+
+
+def test_a_refused_context_or_pin_makes_no_call(dev: Dev, client: Client, key: str) -> None:
+    message = seal(client, key, store_context=True)
+    told: list[Event] = []
+    with Client(**dev.settings(), on_event=told.append) as other:
+        with pytest.raises(errors.ContextRefused):
+            other.opener(key).open(message)
+        with pytest.raises(errors.WrongMessage):
+            other.opener(key).open(message, context=CONTEXT, expect=bytes(16))
+        with pytest.raises(errors.NotSealed):
+            other.opener(key).open(b"not sealed", context=CONTEXT)
+    assert told == []
+
+
+def test_an_older_valid_message_is_refused_where_another_one_is_expected(client: Client, key: str) -> None:
+    older, newer = seal(client, key), seal(client, key)
+    expected, opener = inspect(newer).identity, client.opener(key)
+    for pin in (expected, expected.message_id):
+        assert opener.open(newer, context=CONTEXT, expect=pin).reveal() == b"hello"
+        with pytest.raises(errors.WrongMessage):
+            opener.open(older, context=CONTEXT, expect=pin)
+    with pytest.raises(errors.WrongMessage, match="another commitment"):
+        opener.open(newer, context=CONTEXT, expect=Identity(expected.message_id, bytes(32)))
+
+
+def test_a_message_for_several_keys_is_opened_with_each(client: Client, new_key: Callable[[], str]) -> None:
+    one, other, third = new_key(), new_key(), new_key()
+    message = client.sealer(one, also=[other]).seal(b"hello", context=CONTEXT)
+    for key in (one, other):
+        assert client.opener(key).open(message, context=CONTEXT).reveal() == b"hello"
+    assert client.opener(third, other).open(message, context=CONTEXT).reveal() == b"hello"
+    with pytest.raises(errors.NoKeyFits):
+        client.opener(third).open(message, context=CONTEXT)
+
+
+def test_only_a_wrapped_key_of_a_named_key_goes_to_the_service(
+    dev: Dev, client: Client, new_key: Callable[[], str]
+) -> None:
+    one, other = new_key(), new_key()
+    message = client.sealer(one, also=[other]).seal(b"hello")
+    told: list[Event] = []
+    with Client(**dev.settings(), on_event=told.append) as reader:
+        assert reader.opener(other).open(message).reveal() == b"hello"
+    assert [event.method for event in told if event.name == "call"] == ["GetKey", "UnwrapDataKey"]
+
+
+def test_a_message_is_wrapped_anew_without_its_payload(client: Client, new_key: Callable[[], str]) -> None:
+    old, new = new_key(), new_key()
+    message = seal(client, old)
+    moved = client.opener(old).rewrap(message, new, context=CONTEXT)
+    both = client.opener(old).rewrap(message, new, keep=True, context=CONTEXT)
+    assert client.opener(new).open(moved, context=CONTEXT).reveal() == b"hello"
+    with pytest.raises(errors.NoKeyFits):
+        client.opener(old).open(moved, context=CONTEXT)
+    for key in (old, new):
+        assert client.opener(key).open(both, context=CONTEXT).reveal() == b"hello"
+    assert inspect(moved).identity == inspect(both).identity == inspect(message).identity
+    end = inspect(message).header_length
+    assert moved.endswith(message[end:])
+
+
+def test_a_wrapped_key_of_another_message_is_found_by_the_commitment(client: Client, key: str) -> None:
+    message, other = seal(client, key), seal(client, key)
+    mixed = headers.parse(message).with_keys(headers.parse(other).wrapped).encode()
+    with pytest.raises(errors.DecryptFailed, match="data key or the context"):
+        client.opener(key).open(mixed + message[inspect(message).header_length :], context=CONTEXT)
+
+
+def test_an_envelope_of_encrypt_is_no_wrapped_key(client: Client, key: str) -> None:
+    message = seal(client, key)
+    envelope = client.encrypt(key, bytes(32), context=CONTEXT)
+    mixed = headers.parse(message).with_keys((Wrapped(1, envelope),)).encode()
+    with pytest.raises(errors.NoKeyFits, match="no wrapped data key"):
+        client.opener(key).open(mixed + message[inspect(message).header_length :], context=CONTEXT)
+
+
+def test_a_file_is_sealed_opened_and_read_in_parts(client: Client, key: str, tmp_path: Path) -> None:
+    plain, sealed, opened = (tmp_path / name for name in ("plain", "sealed", "opened"))
+    plain.write_bytes(BIG)
+    identity = client.sealer(key).seal_file(plain, sealed, context=CONTEXT)
+    assert identity == inspect(sealed.read_bytes()).identity
+    client.opener(key).open_file(sealed, opened, context=CONTEXT, expect=identity)
+    assert opened.read_bytes() == BIG
+    assert opened.stat().st_mode & 0o777 == 0o600
+    with open(sealed, "rb") as file, client.opener(key).reader(file, context=CONTEXT) as reader:
+        reader.seek(200_000)
+        assert reader.read(10) == BIG[200_000:200_010]
+        assert not reader.complete
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["opened", "plain", "sealed"]
+
+
+def test_a_file_that_is_not_whole_leaves_nothing_behind(client: Client, key: str, tmp_path: Path) -> None:
+    plain, sealed, opened = (tmp_path / name for name in ("plain", "sealed", "opened"))
+    plain.write_bytes(BIG)
+    client.sealer(key).seal_file(plain, sealed)
+    sealed.write_bytes(sealed.read_bytes()[:-1])
+    with pytest.raises(errors.DecryptFailed):
+        client.opener(key).open_file(sealed, opened)
+    with pytest.raises(errors.InvalidArgument):
+        client.sealer("no name")
+    with pytest.raises(FileNotFoundError):
+        client.sealer(key).seal_file(tmp_path / "absent", tmp_path / "target")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "sealed"]
+    opened.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        client.opener(key).open_file(sealed, opened)
+    assert opened.read_bytes() == b"mine"
+
+
+def test_a_file_is_wrapped_anew_in_its_place(client: Client, new_key: Callable[[], str], tmp_path: Path) -> None:
+    old, new, path = new_key(), new_key(), tmp_path / "sealed"
+    path.write_bytes(client.sealer(old).seal(BIG))
+    client.opener(old).rewrap_file(path, new)
+    with open(path, "rb") as file:
+        target = io.BytesIO()
+        client.opener(new).open_stream(file, target)
+    assert target.getvalue() == BIG
+
+
+def test_streams_and_parts_are_sealed_as_they_come(client: Client, key: str) -> None:
+    sealed = io.BytesIO()
+    client.sealer(key).seal_stream(io.BytesIO(BIG), sealed, context=CONTEXT)
+    pieces = [sealed.getvalue()[at : at + 1000] for at in range(0, len(sealed.getvalue()), 1000)]
+    assert b"".join(client.opener(key).open_chunks(pieces, context=CONTEXT)) == BIG
+    parts = client.sealer(key).seal_chunks(BIG[at : at + 777] for at in range(0, len(BIG), 777))
+    assert client.opener(key).open(b"".join(parts)).reveal() == BIG
+
+
+def test_rotation_leaves_old_messages_readable(client: Client, key: str) -> None:
+    message = seal(client, key)
+    client.rotate_key(key)
+    assert client.opener(key).open(message, context=CONTEXT).reveal() == b"hello"
+    assert client.opener(key).open(seal(client, key), context=CONTEXT).reveal() == b"hello"
+
+
+def test_whoever_may_only_seal_cannot_open(dev: Dev, client: Client, key: str) -> None:
+    with Client(**dev.settings("app")) as app:
+        message = app.sealer(key).seal(b"hello")
+        with pytest.raises(errors.PermissionDenied, match="may not UnwrapDataKey"):
+            app.opener(key).open(message)
+    assert client.opener(key).open(message).reveal() == b"hello"
+
+
+def test_the_async_client_seals_the_same(dev: Dev, client: Client, new_key: Callable[[], str], tmp_path: Path) -> None:
+    key, other = new_key(), new_key()
+    plain, sealed, opened = (tmp_path / name for name in ("plain", "sealed", "opened"))
+    plain.write_bytes(BIG)
+
+    async def pieces(data: bytes) -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 5000):
+            yield data[at : at + 5000]
+
+    async def work() -> None:
+        async with AsyncClient(**dev.settings()) as aio:
+            sealer, opener = aio.sealer(key), aio.opener(key)
+            message = await sealer.seal(BIG, context=CONTEXT, store_context=True)
+            assert client.opener(key).open(message, required={"row": "7"}).reveal() == BIG
+            assert (await opener.open(seal(client, key), context=CONTEXT)).reveal() == b"hello"
+            identity = await sealer.seal_file(plain, sealed)
+            await opener.open_file(sealed, opened, expect=identity)
+            await opener.rewrap_file(sealed, other)
+            moved = await opener.rewrap(message, other, context=CONTEXT)
+            assert client.opener(other).open(moved, context=CONTEXT).reveal() == BIG
+            async_parts = [part async for part in await sealer.seal_chunks(pieces(BIG))]
+            sync_parts = [part async for part in await sealer.seal_chunks([BIG])]
+            for parts in (async_parts, sync_parts):
+                out = [part async for part in await opener.open_chunks(pieces(b"".join(parts)))]
+                assert b"".join(out) == BIG
+            with open(sealed, "rb") as file:
+                reader = await aio.opener(other).reader(file)
+                assert reader.size() == len(BIG)
+            with pytest.raises(errors.Truncated):
+                [part async for part in await opener.open_chunks([async_parts[0]])]
+
+    asyncio.run(work())
+    assert opened.read_bytes() == BIG
