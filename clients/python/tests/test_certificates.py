@@ -14,6 +14,8 @@ from support.certificates import Authority
 from support.scripted import Failure, Scripted
 
 from keyreeve import AsyncClient, Client, Event, config, credentials, errors
+from keyreeve.connections import Connections
+from keyreeve.events import Events
 from keyreeve.v1 import crypto_pb2
 
 KEY = "dev/shop/orders"
@@ -92,6 +94,21 @@ def test_a_refused_certificate_is_tried_again_if_its_files_have_changed(
         service.script.append(refused)
         with pytest.raises(errors.Unauthenticated):
             client.encrypt(KEY, b"x")
+
+
+def test_an_old_connection_is_closed_when_its_last_call_has_ended(service: Scripted, authority: Authority) -> None:
+    closed: list[str] = []
+    found = service.settings()
+    settings = config.load(found["addr"], found["ca"], found["cert"], found["key"], 10.0)
+    connections = Connections(settings, Events(None), lambda address, who: who.identity, closed.append)
+    first, again = connections.lease("a:1"), connections.lease("a:1")
+    assert first is again
+    authority.issue("client", uri="spiffe://test/renewed")
+    assert connections.lease("a:1").channel == "spiffe://test/renewed"
+    connections.release(first)
+    assert closed == []
+    connections.release(again)
+    assert closed == ["spiffe://test/client"]
 
 
 def test_calls_under_way_end_on_the_old_connection(service: Scripted, authority: Authority) -> None:

@@ -6,6 +6,8 @@ import base64
 import gc
 import io
 import logging
+import sys
+import traceback
 import urllib.parse
 from collections.abc import Iterator
 
@@ -62,6 +64,27 @@ def test_exceptions_and_stacks_are_redacted_too(log: tuple[logging.Logger, io.St
     except ValueError:
         logger.exception("failed", stack_info=True)
     assert "ValueError: cannot log in with [redacted]" in out.getvalue()
+    assert CANARY not in out.getvalue()
+
+
+def test_a_formatter_that_prints_exceptions_in_its_own_way_gets_none() -> None:
+    class Own(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            shown = traceback.format_exception(*record.exc_info) if record.exc_info else []
+            return record.getMessage() + "".join(shown)
+
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(Own())
+    handler.addFilter(redact.Filter())
+    secret = SecretStr(CANARY)
+    redact.add(secret)
+    try:
+        raise ValueError(CANARY)
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), sys.exc_info())
+    handler.handle(record)
+    assert "failed" in out.getvalue()
     assert CANARY not in out.getvalue()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import logging
+import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -175,6 +176,24 @@ def test_logs_of_a_failing_call_show_nothing(scripted: Scripted, caplog: pytest.
         client.encrypt(KEY, CANARY)
     assert "failed" in caplog.text
     assert not leaks(caplog.text)
+
+
+def test_causes_and_contexts_stay_inside() -> None:
+    def inner(key: bytes) -> None:
+        raise ValueError(len(key))
+
+    @door.clean
+    def outer(key: bytes) -> None:
+        try:
+            inner(key)
+        except ValueError as error:
+            raise Boom("because of the other") from error
+
+    with pytest.raises(Boom) as caught:
+        outer(CANARY)
+    assert not leaks(shown(caught.value))
+    if sys.version_info >= (3, 11):
+        assert "test_tracebacks.py" in "".join(caught.value.__notes__), "where it came from is told all the same"
 
 
 def test_these_tests_see_a_leak(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
