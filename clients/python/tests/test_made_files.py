@@ -13,7 +13,7 @@ import keyreeve
 import keyreeve.v1
 from keyreeve import AsyncClient, Client, model
 from keyreeve.methods import METHODS
-from keyreeve.v1 import keys_pb2, system_pb2
+from keyreeve.v1 import events_pb2, keys_pb2, system_pb2
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def load(path: str) -> Any:
 def test_the_installed_messages_are_those_of_the_protos(tmp_path: Path) -> None:
     load("build_messages.py").make(tmp_path)
     made = sorted((tmp_path / "keyreeve/v1").iterdir())
-    assert len(made) == 6
+    assert len(made) == 8
     for file in made:
         assert (Path(keyreeve.v1.__path__[0]) / file.name).read_text() == file.read_text()
 
@@ -67,6 +67,8 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
         (model.VersionAttestation, keys_pb2.VersionAttestation),
         (model.Attestation, keys_pb2.AttestKeyResponse),
         (model.KeyFault, keys_pb2.KeyFault),
+        (model.Position, events_pb2.Position),
+        (model.KeyChange, events_pb2.WatchResponse),
         (model.TokenStatus, system_pb2.TokenStatus),
         (model.AuditStatus, system_pb2.AuditStatus),
         (model.ServiceStatus, system_pb2.GetStatusResponse),

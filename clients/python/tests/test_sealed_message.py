@@ -71,14 +71,14 @@ def test_however_it_is_cut_into_parts_the_message_is_the_same_and_opens(
 def test_a_message_that_is_cut_anywhere_does_not_open(size: int, draw: st.DataObject) -> None:
     message = seal(data_of(size))
     end = draw.draw(st.integers(0, len(message) - 1))
-    with pytest.raises((errors.NotSealed, errors.Truncated, errors.DecryptFailed)):
+    with pytest.raises(errors.DecryptFailed):
         open_(message[:end])
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 def test_a_message_whose_last_chunk_is_full_is_truncated(chunks: int) -> None:
     message = seal(data_of(chunks * CHUNK))
-    with pytest.raises(errors.Truncated):
+    with pytest.raises(errors.DecryptFailed):
         open_(message[:-TAG])
 
 
@@ -101,7 +101,7 @@ class _either:  # noqa: N801 - reads like pytest.raises
         return None
 
     def __exit__(self, kind: object, value: object, _: object) -> bool:
-        return value is None or isinstance(value, errors.NotSealed)
+        return value is None or isinstance(value, errors.DecryptFailed)
 
 
 def test_stored_context_is_bound_too() -> None:
@@ -137,7 +137,7 @@ def test_another_key_or_context_is_found_by_the_commitment_before_any_chunk() ->
     message = seal(b"hello")
     payload = message[headers.length(message[:FIXED]) :]
     for key, ec in ((bytes(32), CONTEXT), (KEY, context.canonical({}))):
-        with pytest.raises(errors.DecryptFailed, match="data key or the context"):
+        with pytest.raises(errors.DecryptFailed):
             Opening(key, header(), ec, payload[:PREFIX])
 
 
@@ -150,7 +150,7 @@ def test_no_byte_of_a_bad_chunk_is_released() -> None:
     opening = Opening(KEY, parsed, CONTEXT, prefix)
     released = [opening.update(message[len(header().encode()) + PREFIX :][:SEALED_CHUNK])]
     assert len(released[0]) == CHUNK
-    with pytest.raises(errors.DecryptFailed, match="chunk 1"):
+    with pytest.raises(errors.DecryptFailed):
         opening.update(message[len(header().encode()) + PREFIX + SEALED_CHUNK :])
 
 
@@ -170,6 +170,7 @@ HEADER = header(stored=True).encode()
         (24, (1 << 31).to_bytes(4, "big")),
         (24, bytes(4)),
         (28, (len(CONTEXT) + 1).to_bytes(2, "big")),
+        (28, b"\0\0"),
         (30, b"\0\0"),
         (30, b"\0\2"),
         (30, b"\0\x11"),
@@ -181,7 +182,7 @@ HEADER = header(stored=True).encode()
 def test_headers_are_read_strictly(at: int, value: bytes) -> None:
     changed = HEADER[:at] + value + HEADER[at + len(value) :]
     assert headers.parse(HEADER) == header(stored=True)
-    with pytest.raises(errors.NotSealed):
+    with pytest.raises(errors.DecryptFailed):
         headers.parse(changed + bytes(100))
 
 
@@ -191,7 +192,7 @@ def test_any_bytes_are_refused_or_are_written_the_same(data: bytes) -> None:
     candidate = HEADER[:24] + data
     try:
         parsed = headers.parse(candidate)
-    except errors.NotSealed:
+    except errors.DecryptFailed:
         return
     assert candidate.startswith(parsed.encode())
 
@@ -239,6 +240,6 @@ def test_a_reader_tells_no_end_of_a_message_that_was_cut(missing: int) -> None:
     there = reader(whole[:-missing])
     assert there.read(CHUNK) == data_of(3 * CHUNK)[:CHUNK]
     for ask in (there.size, there.readall, lambda: there.seek(0, io.SEEK_END), lambda: there.read(10 * CHUNK)):
-        with pytest.raises((errors.Truncated, errors.DecryptFailed)):
+        with pytest.raises(errors.DecryptFailed):
             ask()
     assert not there.complete

@@ -14,6 +14,7 @@ from support.dev import Dev
 
 from keyreeve import AsyncClient, Client, Event, Identity, SecretBytes, errors, inspect
 from keyreeve.sealed import header as headers
+from keyreeve.sealed import streams
 from keyreeve.sealed.header import Wrapped
 
 CONTEXT = {"table": "orders", "row": "7"}
@@ -44,7 +45,7 @@ def test_without_stored_context_the_whole_context_is_needed(client: Client, key:
         opener.open(message)
     with pytest.raises(errors.DecryptFailed):
         opener.open(message, accept_stored_context=True)
-    with pytest.raises(errors.ContextRefused, match="stores no context"):
+    with pytest.raises(errors.DecryptFailed):
         opener.open(message, required=CONTEXT)
 
 
@@ -66,7 +67,7 @@ def test_a_stored_context_counts_only_as_far_as_it_was_expected(client: Client, 
         {"accept_stored_context": True, "aad": b"more"},
     ]
     for wrong in refused:
-        with pytest.raises(errors.ContextRefused):
+        with pytest.raises(errors.DecryptFailed):
             opener.open(message, **wrong)
     with pytest.raises(errors.InvalidArgument, match="give one of"):
         opener.open(message, context=CONTEXT, required=CONTEXT)
@@ -76,11 +77,11 @@ def test_a_refused_context_or_pin_makes_no_call(dev: Dev, client: Client, key: s
     message = seal(client, key, store_context=True)
     told: list[Event] = []
     with Client(**dev.settings(), on_event=told.append) as other:
-        with pytest.raises(errors.ContextRefused):
+        with pytest.raises(errors.DecryptFailed):
             other.opener(key).open(message)
         with pytest.raises(errors.WrongMessage):
             other.opener(key).open(message, context=CONTEXT, expect=bytes(16))
-        with pytest.raises(errors.NotSealed):
+        with pytest.raises(errors.DecryptFailed):
             other.opener(key).open(b"not sealed", context=CONTEXT)
     assert told == []
 
@@ -102,19 +103,23 @@ def test_a_message_for_several_keys_is_opened_with_each(client: Client, new_key:
     for key in (one, other):
         assert client.opener(key).open(message, context=CONTEXT).reveal() == b"hello"
     assert client.opener(third, other).open(message, context=CONTEXT).reveal() == b"hello"
-    with pytest.raises(errors.NoKeyFits):
+    with pytest.raises(errors.DecryptFailed):
         client.opener(third).open(message, context=CONTEXT)
 
 
 def test_only_a_wrapped_key_of_a_named_key_goes_to_the_service(
     dev: Dev, client: Client, new_key: Callable[[], str]
 ) -> None:
-    one, other = new_key(), new_key()
+    one, other, third = new_key(), new_key(), new_key()
     message = client.sealer(one, also=[other]).seal(b"hello")
     told: list[Event] = []
     with Client(**dev.settings(), on_event=told.append) as reader:
         assert reader.opener(other).open(message).reveal() == b"hello"
-    assert [event.method for event in told if event.name == "call"] == ["GetKey", "UnwrapDataKey"]
+        with pytest.raises(errors.DecryptFailed):
+            reader.opener(third).open(message)
+        assert reader.opener(client.get_key(one)).open(message).reveal() == b"hello"
+    methods = [event.method for event in told if event.name == "call"]
+    assert methods == ["GetKey", "UnwrapDataKey", "GetKey", "UnwrapDataKey"]
 
 
 def test_a_message_is_wrapped_anew_without_its_payload(client: Client, new_key: Callable[[], str]) -> None:
@@ -123,7 +128,7 @@ def test_a_message_is_wrapped_anew_without_its_payload(client: Client, new_key: 
     moved = client.opener(old).rewrap(message, new, context=CONTEXT)
     both = client.opener(old).rewrap(message, new, keep=True, context=CONTEXT)
     assert client.opener(new).open(moved, context=CONTEXT).reveal() == b"hello"
-    with pytest.raises(errors.NoKeyFits):
+    with pytest.raises(errors.DecryptFailed):
         client.opener(old).open(moved, context=CONTEXT)
     for key in (old, new):
         assert client.opener(key).open(both, context=CONTEXT).reveal() == b"hello"
@@ -132,10 +137,47 @@ def test_a_message_is_wrapped_anew_without_its_payload(client: Client, new_key: 
     assert moved.endswith(message[end:])
 
 
+def test_wrapping_anew_keeps_what_it_does_not_know_and_doubles_no_key(
+    client: Client, new_key: Callable[[], str]
+) -> None:
+    old, new = new_key(), new_key()
+    message = seal(client, old)
+    header, end = headers.parse(message), inspect(message).header_length
+    strange = Wrapped(9, b"of another product")
+    message = header.with_keys((strange, *header.wrapped)).encode() + message[end:]
+    both = client.opener(old).rewrap(message, new, keep=True, context=CONTEXT)
+    again = client.opener(new).rewrap(both, old, keep=True, context=CONTEXT)
+    kinds = [wrapped.kind for wrapped in headers.parse(again).wrapped]
+    assert kinds == [9, 1, 1]
+    assert set(inspect(again).key_ids) == {client.get_key(name).id for name in (old, new)}
+    alone = client.opener(old).rewrap(again, old, context=CONTEXT)
+    assert [wrapped.kind for wrapped in headers.parse(alone).wrapped] == [1]
+    assert client.opener(old).open(alone, context=CONTEXT).reveal() == b"hello"
+
+
+def test_whatever_is_wrong_is_one_error_with_one_text(client: Client, new_key: Callable[[], str]) -> None:
+    key, other = new_key(), new_key()
+    message = seal(client, key, store_context=True)
+    attempts: list[tuple[str, bytes, dict[str, Any]]] = [
+        (key, message, {}),
+        (other, message, {"context": CONTEXT}),
+        (key, message[:-1], {"context": CONTEXT}),
+        (key, message[:40], {"context": CONTEXT}),
+        (key, b"not sealed", {"context": CONTEXT}),
+        (key, message + b"x", {"context": CONTEXT}),
+    ]
+    texts = set()
+    for name, data, expected in attempts:
+        with pytest.raises(errors.DecryptFailed) as caught:
+            client.opener(name).open(data, **expected)
+        texts.add(str(caught.value))
+    assert len(texts) == 1
+
+
 def test_a_wrapped_key_of_another_message_is_found_by_the_commitment(client: Client, key: str) -> None:
     message, other = seal(client, key), seal(client, key)
     mixed = headers.parse(message).with_keys(headers.parse(other).wrapped).encode()
-    with pytest.raises(errors.DecryptFailed, match="data key or the context"):
+    with pytest.raises(errors.DecryptFailed):
         client.opener(key).open(mixed + message[inspect(message).header_length :], context=CONTEXT)
 
 
@@ -143,7 +185,7 @@ def test_an_envelope_of_encrypt_is_no_wrapped_key(client: Client, key: str) -> N
     message = seal(client, key)
     envelope = client.encrypt(key, bytes(32), context=CONTEXT)
     mixed = headers.parse(message).with_keys((Wrapped(1, envelope),)).encode()
-    with pytest.raises(errors.NoKeyFits, match="no wrapped data key"):
+    with pytest.raises(errors.DecryptFailed):
         client.opener(key).open(mixed + message[inspect(message).header_length :], context=CONTEXT)
 
 
@@ -177,7 +219,11 @@ def test_a_file_that_is_not_whole_leaves_nothing_behind(client: Client, key: str
     opened.write_bytes(b"mine")
     with pytest.raises(FileExistsError):
         client.opener(key).open_file(sealed, opened)
+    with pytest.raises(FileExistsError), streams.created(tmp_path / "late") as file:
+        file.write(b"ours")
+        (tmp_path / "late").write_bytes(b"theirs")
     assert opened.read_bytes() == b"mine"
+    assert (tmp_path / "late").read_bytes() == b"theirs"
 
 
 def test_a_file_is_wrapped_anew_in_its_place(client: Client, new_key: Callable[[], str], tmp_path: Path) -> None:
@@ -242,7 +288,7 @@ def test_the_async_client_seals_the_same(dev: Dev, client: Client, new_key: Call
             with open(sealed, "rb") as file:
                 reader = await aio.opener(other).reader(file)
                 assert reader.size() == len(BIG)
-            with pytest.raises(errors.Truncated):
+            with pytest.raises(errors.DecryptFailed):
                 [part async for part in await opener.open_chunks([async_parts[0]])]
 
     asyncio.run(work())

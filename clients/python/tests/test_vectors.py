@@ -126,12 +126,18 @@ def test_a_message_with_two_wrapped_keys(vectors: Any, envelope: bytes) -> None:
     assert info.identity.commitment.hex() == vector["commitment"]
 
 
-def test_an_envelope_tells_its_key_and_what_it_is(vectors: Any, envelope: bytes) -> None:
+def test_a_wrapped_data_key_tells_its_key_and_nothing_else_is_one(vectors: Any, envelope: bytes) -> None:
     about = headers.envelope(envelope)
     assert about is not None
-    assert (about.key_id.hex(), about.key_version, about.data_key) == ("00112233445566778899aabbccddeeff", 7, True)
-    message = headers.envelope(bytes.fromhex(vectors["envelope_prf_commit"]["envelope"]))
-    assert message is not None
-    assert message.data_key is False
-    assert headers.envelope(envelope[:-1]) is None
-    assert headers.envelope(b"") is None
+    assert (about.key_id.hex(), about.key_version) == ("00112233445566778899aabbccddeeff", 7)
+    in_token = envelope[:6] + b"\0\1" + envelope[8:28] + (60).to_bytes(4, "big") + bytes(60)
+    assert headers.envelope(in_token) == about
+    for other in (
+        bytes.fromhex(vectors["envelope_prf_commit"]["envelope"]),
+        envelope[:-1],
+        envelope + b"x",
+        envelope[:6] + b"\0\1" + envelope[8:],
+        envelope[:28] + bytes(4) + envelope[32:],
+        b"",
+    ):
+        assert headers.envelope(other) is None

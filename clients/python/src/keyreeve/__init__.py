@@ -12,7 +12,7 @@ What a client does when the service is slow, overloaded, restarting or gone: doc
 """
 
 from keyreeve import errors, redact
-from keyreeve.aio import AsyncClient, AsyncCryptAnswers, AsyncOpener, AsyncSealer
+from keyreeve.aio import AsyncClient, AsyncCryptAnswers, AsyncKeyChanges, AsyncOpener, AsyncSealer
 from keyreeve.calls import DecryptItem, EncryptItem
 from keyreeve.client import Client
 from keyreeve.context import Context
@@ -28,12 +28,14 @@ from keyreeve.model import (
     DataKey,
     Environment,
     Key,
+    KeyChange,
     KeyFault,
     KeyPurpose,
     KeyResidency,
     KeyState,
     KeySuite,
     KeyVersion,
+    Position,
     ServiceStatus,
     Team,
     TokenAttributes,
@@ -48,10 +50,12 @@ from keyreeve.sealer import Sealer
 from keyreeve.sealing import SealedInfo, inspect
 from keyreeve.secret import SecretBytes, SecretStr
 from keyreeve.stream import CryptAnswer, CryptAnswers, CryptRequest
+from keyreeve.watch import KeyChanges
 
 __all__ = [
     "AsyncClient",
     "AsyncCryptAnswers",
+    "AsyncKeyChanges",
     "AsyncOpener",
     "AsyncSealer",
     "Attestation",
@@ -71,6 +75,8 @@ __all__ = [
     "Event",
     "Identity",
     "Key",
+    "KeyChange",
+    "KeyChanges",
     "KeyFault",
     "KeyPurpose",
     "KeyResidency",
@@ -79,6 +85,7 @@ __all__ = [
     "KeyVersion",
     "KeyreeveError",
     "Opener",
+    "Position",
     "SealedInfo",
     "SealedReader",
     "Sealer",

@@ -22,12 +22,14 @@ from keyreeve.door import clean
 from keyreeve.endpoints import EndpointHealth, Endpoints
 from keyreeve.errors import KeyreeveError
 from keyreeve.events import Events, Listener
+from keyreeve.model import Key, Position
 from keyreeve.names import key_name
 from keyreeve.opener import Opener
 from keyreeve.operations import Operations
 from keyreeve.sealer import Sealer
 from keyreeve.stream import CryptAnswers, CryptRequest
 from keyreeve.tries import Rules, Tries
+from keyreeve.watch import CacheWatch, KeyChanges
 
 T = TypeVar("T")
 
@@ -121,6 +123,8 @@ class Client(BaseClient, Operations):
     ) -> None:
         super().__init__(addr, ca, cert, key, deadline, on_event, data_key_cache)
         self._connections = Connections(self._config, self._events, _open, _close)
+        self._watch = CacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
+        self._data_keys.on_name = self._watch.add
 
     def __enter__(self) -> Client:
         return self
@@ -130,6 +134,7 @@ class Client(BaseClient, Operations):
 
     def close(self) -> None:
         """Ends the connections and drops cached data keys. Calls under way in other threads end as Cancelled or by themselves."""
+        self._watch.close()
         self._connections.close("this client was closed")
         self._data_keys.forget(None)
 
@@ -138,12 +143,19 @@ class Client(BaseClient, Operations):
         """Many operations on one stream, answered as they get ready. The requests are taken in another thread."""
         return CryptAnswers(self._rules, self._connections, requests)
 
+    def watch(self, *keys: str, after: Position | None = None) -> KeyChanges:
+        """Changes of 1 to 256 keys as they happen, from now on or after a position; for ever, over restarts of the service.
+
+        Raises PermissionDenied, PositionUnknown and what else a new stream would not change.
+        """
+        return KeyChanges(self._rules, self._connections, keys, after)
+
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> Sealer:
         """Seals data of any size under `key` locally."""
         return Sealer(self, key, also=also)
 
-    def opener(self, *keys: str) -> Opener:
-        """Opens locally what was sealed under one of `keys`."""
+    def opener(self, *keys: str | Key) -> Opener:
+        """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
         return Opener(self, *keys)
 
     def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:

@@ -70,6 +70,11 @@ class Connection(Generic[C]):
         channel: Any = self.channel
         return channel.stream_stream(method.path, request_serializer=_written, response_deserializer=_reader(method))
 
+    def answers(self, method: Method) -> Any:
+        """One request, a stream of answers."""
+        channel: Any = self.channel
+        return channel.unary_stream(method.path, request_serializer=_written, response_deserializer=_reader(method))
+
 
 def _written(request: Hidden[Any]) -> bytes:
     return bytes(request.value.SerializeToString())

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from keyreeve.errors import ConfigurationError
 from keyreeve.events import Event, Events
+from keyreeve.model import Key
 
 _HARD_SECONDS, _HARD_MESSAGES, _HARD_BYTES = 3600, 1 << 32, 1 << 40
 
@@ -89,11 +90,19 @@ class DataKeys:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[Place, _Entry] = OrderedDict()
+        self._changes: dict[str, int] = {}
+        self.on_name: Callable[[str], None] | None = None
+        """Told of each name that a key is kept of, so that its changes can be watched."""
         self.ids: dict[str, bytes] = {}
         """Key ids by resource name, as far as they were seen. Not secret."""
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def learn(self, key: Key) -> str:
+        """Takes up the id of a key; returns its name."""
+        self.ids[key.name] = bytes.fromhex(key.id.replace("-", ""))
+        return key.name
 
     def take(self, place: Place, size: int) -> UsableKey | None:
         """A key for one more message of `size` bytes, within the bounds."""
@@ -123,12 +132,17 @@ class DataKeys:
         name: str,
         key_id: bytes,
         key_version: int,
+        mark: int = 0,
     ) -> None:
-        """Takes a key in, after its first message of `size` bytes."""
+        """Takes a key in, after its first message of `size` bytes. `mark`: of before the call that got it."""
         if self._bounds is None or size > self._bounds.bytes or self._bounds.messages < 2:
             return
+        if self.on_name:
+            self.on_name(name)
         with self._lock:
             self._drop_expired()
+            if mark != self._changes.get(name, 0):
+                return
             if place[0] == "seal":
                 # A name stands for one key and one primary version: what was sealed under others before is not used again.
                 self._drop_where(
@@ -158,7 +172,14 @@ class DataKeys:
     def forget(self, name: str | None) -> None:
         """Drops the keys of one resource name, or all."""
         with self._lock:
+            for changed in self._changes if name is None else [name]:
+                self._changes[changed] = self._changes.get(changed, 0) + 1
             self._drop_where(lambda _, entry: name is None or entry.name == name)
+
+    def mark(self, name: str) -> int:
+        """Changes when the keys of a name are dropped: what was asked before and comes after is not kept."""
+        with self._lock:
+            return self._changes.setdefault(name, 0)
 
     def forked(self) -> None:
         """In a forked child, where another thread's lock may be held for ever."""

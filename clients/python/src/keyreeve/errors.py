@@ -71,7 +71,7 @@ class ChecksumMismatch(KeyreeveError):
 
 class DecryptFailed(KeyreeveError):
     reason, code = "DECRYPT_FAILED", "INVALID_ARGUMENT"
-    next_step = "check key, context and associated data: they must be those of the encryption, and the bytes unchanged"
+    next_step = "check key, context and associated data: they must be those of the encryption, and the bytes whole and unchanged"
 
 
 class Unauthenticated(KeyreeveError):
@@ -121,6 +121,11 @@ class ApprovalRequired(KeyreeveError):
 class EnvironmentUnbound(KeyreeveError):
     reason, code = "ENVIRONMENT_UNBOUND", "FAILED_PRECONDITION"
     next_step = "have an operator bind the environment to a token group in the service's configuration"
+
+
+class PositionUnknown(KeyreeveError):
+    reason, code = "POSITION_UNKNOWN", "OUT_OF_RANGE"
+    next_step = "forget what you know of keys and watch again without a position: the store was restored from a backup"
 
 
 class RequestIdReused(KeyreeveError):
@@ -250,31 +255,9 @@ class ClientClosed(KeyreeveError):
     next_step = "make a new client; after a fork, in the child"
 
 
-class NotSealed(KeyreeveError, ValueError):
-    reason, code = "NOT_SEALED", "INVALID_ARGUMENT"
-    next_step = (
-        "check that this is a sealed message, whole from its first byte, and of a format that this version knows"
-    )
-
-
-class ContextRefused(KeyreeveError):
-    reason, code = "CONTEXT_REFUSED", "INVALID_ARGUMENT"
-    next_step = "give the context that you expect (`context` or `required`), or say `accept_stored_context=True`"
-
-
-class NoKeyFits(KeyreeveError):
-    reason, code = "NO_KEY_FITS", "INVALID_ARGUMENT"
-    next_step = "name the key that the message was sealed under; `inspect(message)` shows key ids"
-
-
 class WrongMessage(KeyreeveError):
     reason, code = "WRONG_MESSAGE", "INVALID_ARGUMENT"
     next_step = "this is another message than the expected one: it may be an older copy put in its place"
-
-
-class Truncated(KeyreeveError):
-    reason, code = "TRUNCATED", "INVALID_ARGUMENT"
-    next_step = "fetch the message again: its end is missing"
 
 
 def _all_under(base: type[KeyreeveError]) -> dict[str, type[KeyreeveError]]:

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from keyreeve.v1 import crypto_pb2, keys_pb2, system_pb2
+from keyreeve.v1 import crypto_pb2, events_pb2, keys_pb2, system_pb2
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,6 @@ def _method(service: str, method: MethodDescriptor) -> Method:
 
 METHODS: dict[str, Method] = {
     name: method
-    for module in (crypto_pb2, keys_pb2, system_pb2)
+    for module in (crypto_pb2, keys_pb2, system_pb2, events_pb2)
     for name, method in _methods(module.DESCRIPTOR).items()
 }

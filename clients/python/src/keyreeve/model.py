@@ -158,6 +158,23 @@ class Verification:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Position:
+    """A place in the chain of changes of the service. To go on from it, here or on another node, give it to `watch`."""
+
+    sequence: int
+    link: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyChange:
+    """A key as it is now; everything up to `position` was told."""
+
+    position: Position | None
+    key: Key | None
+    """None in the first message of a stream, which says that the watch has begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenStatus:
     group: str
     serial: str

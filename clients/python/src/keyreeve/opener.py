@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean
+from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
@@ -33,7 +34,7 @@ class Opener(BaseOpener):
     returned.
     """
 
-    def __init__(self, client: Client, *keys: str) -> None:
+    def __init__(self, client: Client, *keys: str | Key) -> None:
         super().__init__(client._data_keys, keys)
         self._client = client
 
@@ -48,7 +49,7 @@ class Opener(BaseOpener):
         aad: bytes = b"",
         expect: Identity | bytes | None = None,
     ) -> SecretBytes:
-        """Opens a value. Raises NotSealed, ContextRefused, NoKeyFits, WrongMessage, DecryptFailed, Truncated, or what the service says."""
+        """Opens a value. Raises DecryptFailed for whatever is wrong with it, WrongMessage, or what the service says."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
         header = headers.parse(message)
         canonical = expected.context_of(header)
@@ -67,7 +68,7 @@ class Opener(BaseOpener):
         aad: bytes = b"",
         expect: Identity | bytes | None = None,
     ) -> None:
-        """Opens a file into a new file, which only its owner can read; if the message is not whole, the new file is removed."""
+        """Opens a file into a new file, which only its owner can read, and which has its name only when it is whole."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
         with open(source, "rb") as read:
             opening = self._opening(read, expected)
@@ -135,7 +136,7 @@ class Opener(BaseOpener):
         accept_stored_context: bool = False,
         aad: bytes = b"",
     ) -> bytes:
-        """The same message with its data key under `to`, and no longer (`keep`: also) under the key that fits; the payload stays.
+        """The same message with its data key under `to` alone (`keep`: and under the keys that are there); the payload stays.
 
         This is no revocation: whoever had the data key still has it.
         """

@@ -9,6 +9,7 @@ from keyreeve import context as contexts
 from keyreeve.context import Context
 from keyreeve.data_keys import DataKeys, UsableKey, seal_place
 from keyreeve.errors import InvalidArgument, WrongMessage
+from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, PREFIX, Header, Identity, Wrapped
@@ -78,10 +79,11 @@ class Expected:
 class BaseOpener:
     """Names of keys and the client's cache."""
 
-    def __init__(self, cache: DataKeys, keys: tuple[str, ...]) -> None:
+    def __init__(self, cache: DataKeys, keys: tuple[str | Key, ...]) -> None:
         if not keys:
             raise InvalidArgument("an opener needs the name of at least one key")
-        self._ring = Keyring(tuple(dict.fromkeys(map(key_name, keys))), cache)
+        names = (cache.learn(key) if isinstance(key, Key) else key_name(key) for key in keys)
+        self._ring = Keyring(tuple(dict.fromkeys(names)), cache)
 
     def _key(self, identity: str, header: Header, context: bytes, size: int) -> Plan:
         return to_open(self._ring, identity, header, context, size)
@@ -100,7 +102,7 @@ class SealedInfo:
 
 
 def inspect(message: bytes) -> SealedInfo:
-    """Reads the header of a sealed message; its first 64 KiB and 56 bytes are enough."""
+    """Reads the header of a sealed message; its first 64 KiB and 56 bytes are enough. What is none is DecryptFailed."""
     header = headers.parse(message)
     end = headers.length(message[:32])
     envelopes = [headers.envelope(wrapped.data) for wrapped in header.wrapped if wrapped.kind == ENVELOPE]

@@ -16,6 +16,12 @@ FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 BUDGET, PER_CALL = 10.0, 0.1
 
 
+def wait_before(retry: int, error: KeyreeveError, jitter: Callable[[float, float], float]) -> float:
+    """Seconds before a retry, the first being 1: full jitter, on top of what the service asks for."""
+    most = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(retry - 1, 16))
+    return jitter(0, most) + (error.retry_after or 0)
+
+
 class Budget:
     """A bucket of tokens: a call puts a tenth in, a retry takes one out."""
 
@@ -124,8 +130,7 @@ class Tries:
             self._avoided = self._endpoint
             wait = 0.0
         elif error.code == "UNAVAILABLE" or (error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None):
-            most = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._count - 1))
-            wait = self._rules.jitter(0, most) + (error.retry_after or 0)
+            wait = wait_before(self._count, error, self._rules.jitter)
         else:
             return None
         if wait >= self.remaining:

@@ -15,6 +15,7 @@ from keyreeve.aio.opener import AsyncOpener
 from keyreeve.aio.operations import AsyncOperations
 from keyreeve.aio.sealer import AsyncSealer
 from keyreeve.aio.stream import AsyncCryptAnswers
+from keyreeve.aio.watch import AsyncCacheWatch, AsyncKeyChanges
 from keyreeve.calls import Call
 from keyreeve.client import BaseClient
 from keyreeve.config import DEADLINE
@@ -23,6 +24,7 @@ from keyreeve.credentials import Credentials
 from keyreeve.data_keys import CacheBounds
 from keyreeve.errors import KeyreeveError
 from keyreeve.events import Listener
+from keyreeve.model import Key, Position
 from keyreeve.stream import CryptRequest
 from keyreeve.tries import Tries
 
@@ -49,6 +51,8 @@ class AsyncClient(BaseClient, AsyncOperations):
         super().__init__(addr, ca, cert, key, deadline, on_event, data_key_cache)
         self._closing: set[asyncio.Task[None]] = set()
         self._connections = Connections(self._config, self._events, _open, self._close_soon)
+        self._watch = AsyncCacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
+        self._data_keys.on_name = self._watch.add
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -58,6 +62,7 @@ class AsyncClient(BaseClient, AsyncOperations):
 
     async def close(self) -> None:
         """Ends the connections and drops cached data keys."""
+        await self._watch.close()
         self._connections.close("this client was closed")
         self._data_keys.forget(None)
         await asyncio.gather(*self._closing)
@@ -66,12 +71,19 @@ class AsyncClient(BaseClient, AsyncOperations):
         """Many operations on one stream, answered as they get ready."""
         return AsyncCryptAnswers(self._rules, self._connections, requests)
 
+    def watch(self, *keys: str, after: Position | None = None) -> AsyncKeyChanges:
+        """Changes of 1 to 256 keys as they happen, from now on or after a position; for ever, over restarts of the service.
+
+        Raises PermissionDenied, PositionUnknown and what else a new stream would not change.
+        """
+        return AsyncKeyChanges(self._rules, self._connections, keys, after)
+
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> AsyncSealer:
         """Seals data of any size under `key` locally."""
         return AsyncSealer(self, key, also=also)
 
-    def opener(self, *keys: str) -> AsyncOpener:
-        """Opens locally what was sealed under one of `keys`."""
+    def opener(self, *keys: str | Key) -> AsyncOpener:
+        """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
         return AsyncOpener(self, *keys)
 
     async def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:

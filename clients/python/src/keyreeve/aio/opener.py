@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean_async
+from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class AsyncOpener(BaseOpener):
     """Opens what was sealed under one of `keys`. What is said of `Opener` holds."""
 
-    def __init__(self, client: AsyncClient, *keys: str) -> None:
+    def __init__(self, client: AsyncClient, *keys: str | Key) -> None:
         super().__init__(client._data_keys, keys)
         self._client = client
 
@@ -63,7 +64,7 @@ class AsyncOpener(BaseOpener):
         aad: bytes = b"",
         expect: Identity | bytes | None = None,
     ) -> None:
-        """Opens a file into a new file, which only its owner can read; if the message is not whole, the new file is removed."""
+        """Opens a file into a new file, which only its owner can read, and which has its name only when it is whole."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
         with open(source, "rb") as read:
             opening = await self._opening(read, expected)

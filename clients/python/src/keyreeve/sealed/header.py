@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from keyreeve import context as contexts
 from keyreeve.context import lv
-from keyreeve.errors import InvalidArgument, NotSealed
+from keyreeve.errors import DecryptFailed, InvalidArgument
 
 FIXED = 32
 LARGEST = 65536
@@ -21,6 +21,13 @@ _MAGIC, _VERSION, _SUITE = b"\xe5SEA", 1, b"\x01\x01"
 _STORED = 1
 _ENVELOPE_MAGIC = b"\xe5ENV\x01"
 _DATA_KEY = 1
+# Suites 0001 and 0002, around the 32 bytes of a data key.
+_DATA_KEY_BYTES = {1: 92, 2: 156}
+
+
+def unopenable() -> DecryptFailed:
+    """The one error, with one text, for whatever is wrong with a sealed message, its keys, its context."""
+    return DecryptFailed("the sealed message cannot be opened with these keys and this context")
 
 
 class Identity(NamedTuple):
@@ -36,11 +43,10 @@ class Wrapped(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """What the header of a ciphertext of the service says."""
+    """What the header of a wrapped data key says."""
 
     key_id: bytes
     key_version: int
-    data_key: bool
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,12 @@ class Header:
 def length(fixed: bytes) -> int:
     """Length of a header by its first 32 bytes; checked before anything of that length is read."""
     if len(fixed) < FIXED or fixed[:4] != _MAGIC:
-        raise NotSealed("this does not begin like a sealed message")
+        raise unopenable()
     if fixed[4] != _VERSION or fixed[5] & ~_STORED or fixed[6:8] != _SUITE:
-        raise NotSealed(
-            "this sealed message has a version, flag or suite that this version of the client does not know"
-        )
+        raise unopenable()
     found = int.from_bytes(fixed[24:28], "big")
     if not FIXED < found <= LARGEST:
-        raise NotSealed("the header of this sealed message has an impossible length")
+        raise unopenable()
     return found
 
 
@@ -88,33 +92,39 @@ def parse(data: bytes) -> Header:
     """The header at the beginning of `data`."""
     end = length(data[:FIXED])
     if len(data) < end:
-        raise NotSealed("the header of this sealed message is cut off")
+        raise unopenable()
     context_length, count = int.from_bytes(data[28:30], "big"), int.from_bytes(data[30:32], "big")
-    if not 1 <= count <= MOST_KEYS or (context_length and not data[5] & _STORED):
-        raise NotSealed("the header of this sealed message contradicts itself")
+    if not 1 <= count <= MOST_KEYS or (context_length > 0) != bool(data[5] & _STORED):
+        raise unopenable()
     at = FIXED + context_length
     stored = bytes(data[FIXED:at]) if data[5] & _STORED else None
     wrapped = []
     for _ in range(count):
         if at + 4 > end or data[at + 1]:
-            raise NotSealed("a wrapped key of this sealed message is malformed")
+            raise unopenable()
         size = int.from_bytes(data[at + 2 : at + 4], "big")
         wrapped.append(Wrapped(data[at], bytes(data[at + 4 : at + 4 + size])))
         at += 4 + size
     if at != end:
-        raise NotSealed("the header of this sealed message has another length than it says")
-    if stored is not None:
-        try:
-            contexts.parse(stored)
-        except InvalidArgument:
-            raise NotSealed("the stored context of this sealed message is not in its canonical form") from None
+        raise unopenable()
+    if stored is not None and not _canonical(stored):
+        raise unopenable()
     return Header(bytes(data[8:24]), stored, tuple(wrapped))
 
 
 def envelope(data: bytes) -> Envelope | None:
-    """The header of a ciphertext of the service; None if it is none."""
-    if len(data) < FIXED or data[:5] != _ENVELOPE_MAGIC or data[5] & ~_DATA_KEY:
+    """The header of a wrapped data key; None if it is none, which is then passed over like an unknown kind."""
+    if len(data) < FIXED or data[:5] != _ENVELOPE_MAGIC or data[5] != _DATA_KEY:
         return None
-    if int.from_bytes(data[28:32], "big") != len(data) - FIXED:
+    suite, body = int.from_bytes(data[6:8], "big"), int.from_bytes(data[28:32], "big")
+    if len(data) != _DATA_KEY_BYTES.get(suite) or body != len(data) - FIXED:
         return None
-    return Envelope(bytes(data[8:24]), int.from_bytes(data[24:28], "big"), bool(data[5] & _DATA_KEY))
+    return Envelope(bytes(data[8:24]), int.from_bytes(data[24:28], "big"))
+
+
+def _canonical(stored: bytes) -> bool:
+    try:
+        contexts.parse(stored)
+    except InvalidArgument:
+        return False
+    return True

@@ -6,7 +6,7 @@ nothing in here waits.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from keyreeve import context as contexts
 from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import DataKeys, UsableKey, open_place, seal_place
-from keyreeve.errors import ContextRefused, InternalError, InvalidArgument, NoKeyFits
+from keyreeve.errors import InternalError, InvalidArgument
+from keyreeve.model import Key
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, Header, Wrapped
 
@@ -38,6 +39,7 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
         return cached
     sent = calls.pairs(contexts.parse(context))
     first, *others = ring.names
+    mark = ring.cache.mark(first)
     made = yield calls.call("GenerateDataKey", calls.data_key, name=first, encryption_context=sent)
     wrapped = [made.ciphertext]
     for name in others:
@@ -55,7 +57,9 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
         ring.cache.ids[name] = _envelope(envelope).key_id
     key = made.plaintext.reveal()
     about = _envelope(wrapped[0])
-    ring.cache.put(place, key, tuple(wrapped), size, name=first, key_id=about.key_id, key_version=about.key_version)
+    ring.cache.put(
+        place, key, tuple(wrapped), size, name=first, key_id=about.key_id, key_version=about.key_version, mark=mark
+    )
     return UsableKey(bytearray(key), tuple(wrapped))
 
 
@@ -67,11 +71,14 @@ def to_open(ring: Keyring, identity: str, header: Header, context: bytes, size: 
     if cached:
         return cached
     sent = calls.pairs(contexts.parse(context))
+    mark = ring.cache.mark(name)
     opened = yield calls.call("UnwrapDataKey", calls.plaintext, name=name, ciphertext=wrapped, encryption_context=sent)
     key = opened.reveal()
     about = _envelope(wrapped)
     ring.cache.ids[name] = about.key_id
-    ring.cache.put(place, key, (wrapped,), size, name=name, key_id=about.key_id, key_version=about.key_version)
+    ring.cache.put(
+        place, key, (wrapped,), size, name=name, key_id=about.key_id, key_version=about.key_version, mark=mark
+    )
     return UsableKey(bytearray(key), (wrapped,))
 
 
@@ -88,8 +95,8 @@ def to_rewrap(ring: Keyring, header: Header, context: bytes, to: str, keep: bool
         destination_name=to,
         destination_encryption_context=sent,
     )
-    new = Wrapped(ENVELOPE, _checked(again))
-    others = header.wrapped if keep else tuple(w for w in header.wrapped if w.data != wrapped)
+    new = Wrapped(ENVELOPE, again)
+    others = [key for key in header.wrapped if keep and _key_id(key) != _envelope(again).key_id]
     return header.with_keys((*others, new))
 
 
@@ -100,62 +107,43 @@ def expected_context(
     stored = header.stored_context
     if (context is not None) + (required is not None) + accept_stored > 1:
         raise InvalidArgument("give one of `context`, `required` and `accept_stored_context`")
-    if accept_stored:
-        if stored is None:
-            return contexts.canonical(contexts.EMPTY, aad)
-        required = contexts.EMPTY
-    if required is not None:
-        if stored is None:
-            raise ContextRefused("the message stores no context: give the whole `context`")
-        pairs = contexts.parse(stored)
-        wanted = contexts.parse(contexts.canonical(required, aad))
-        if any(pairs.get(key) != value for key, value in wanted.items()):
-            raise ContextRefused("the stored context lacks a required pair, or has another value for it")
-        return stored
-    expected = contexts.canonical(context or contexts.EMPTY, aad)
-    if stored is not None and stored != expected:
-        raise ContextRefused("the message was sealed with another context than the expected one")
-    return expected
+    if required is None and not accept_stored:
+        expected = contexts.canonical(context or contexts.EMPTY, aad)
+        if stored is not None and stored != expected:
+            raise headers.unopenable()
+        return expected
+    wanted = contexts.parse(contexts.canonical(required or contexts.EMPTY, aad))
+    if stored is None or not wanted.items() <= contexts.parse(stored).items():
+        raise headers.unopenable()
+    return stored
 
 
 def _matching(ring: Keyring, header: Header) -> Generator[Call[Any], Any, tuple[str, bytes]]:
     """The first wrapped key whose key id is that of a named key."""
-    envelopes = []
-    for wrapped in header.wrapped:
-        about = headers.envelope(wrapped.data) if wrapped.kind == ENVELOPE else None
-        if about and about.data_key:
-            envelopes.append((about.key_id, wrapped.data))
-    if not envelopes:
-        raise NoKeyFits("the message has no wrapped data key that this version of the client can use")
-    if len(envelopes) == 1 and len(ring.names) == 1 and ring.names[0] not in ring.cache.ids:
-        # One of each: the service compares the ids itself, and one call is saved.
-        return ring.names[0], envelopes[0][1]
     names = yield from _ids(ring)
-    for key_id, wrapped_key in envelopes:
+    for wrapped in header.wrapped:
+        key_id = _key_id(wrapped)
         if key_id in names:
-            return names[key_id], wrapped_key
-    raise NoKeyFits(f"no wrapped data key of the message is under {' or '.join(f'`{name}`' for name in ring.names)}")
+            return names[key_id], wrapped.data
+    raise headers.unopenable()
 
 
-def _ids(ring: Keyring) -> Generator[Call[Any], Any, dict[bytes, str]]:
+def _ids(ring: Keyring) -> Generator[Call[Any], Any, dict[bytes | None, str]]:
+    """Key ids never change, so each is asked once for a client, unless the caller told it."""
     for name in ring.names:
         if name not in ring.cache.ids:
-            found: model.Key = yield calls.call("GetKey", lambda answer: model.of(model.Key, answer.key), name=name)
-            ring.cache.ids[name] = bytes.fromhex(found.id.replace("-", ""))
+            found: Key = yield calls.call("GetKey", lambda answer: model.of(Key, answer.key), name=name)
+            ring.cache.learn(found)
     return {ring.cache.ids[name]: name for name in ring.names}
 
 
-def _checked(envelope: bytes) -> bytes:
-    _envelope(envelope)
-    return envelope
+def _key_id(wrapped: Wrapped) -> bytes | None:
+    about = headers.envelope(wrapped.data) if wrapped.kind == ENVELOPE else None
+    return about.key_id if about else None
 
 
 def _envelope(wrapped: bytes) -> headers.Envelope:
     about = headers.envelope(wrapped)
-    if about is None or not about.data_key:
+    if about is None:
         raise InternalError("the service answered something that is no wrapped data key")
     return about
-
-
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 
 from keyreeve.door import clean, clean_async
-from keyreeve.errors import Truncated
 from keyreeve.sealed import header as headers
-from keyreeve.sealed.header import FIXED, PREFIX, Header
+from keyreeve.sealed.header import FIXED, PREFIX, Header, unopenable
 from keyreeve.sealed.payload import Opening, Sealing
 
 Either = Iterable[bytes] | AsyncIterable[bytes]
@@ -81,7 +80,7 @@ class Head:
             return headers.parse(self._data), payload[:PREFIX], payload[PREFIX:]
         if part is None:
             headers.parse(self._data)
-            raise Truncated("the message ends before its first chunk")
+            raise unopenable()
         return None
 
 

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keyreeve.context import lv
-from keyreeve.errors import DecryptFailed, InvalidArgument, Truncated
-from keyreeve.sealed.header import COMMITMENT, PREFIX, SALT, Header
+from keyreeve.errors import InvalidArgument
+from keyreeve.sealed.header import COMMITMENT, PREFIX, SALT, Header, unopenable
 
 CHUNK = 16384
 TAG = 16
@@ -47,7 +47,7 @@ class PayloadKey:
             return self._cipher.decrypt(self._nonce(number), chunk, None)
         except InvalidTag:
             pass
-        raise DecryptFailed(f"chunk {number} of the message was changed, or is of another message")
+        raise unopenable()
 
     def _nonce(self, number: int) -> bytes:
         if number >= MOST_CHUNKS:
@@ -107,10 +107,10 @@ class Opening:
 
     def __init__(self, data_key: bytes | bytearray, header: Header, context: bytes, prefix: bytes) -> None:
         if len(prefix) < PREFIX:
-            raise Truncated("the message ends before its first chunk")
+            raise unopenable()
         self._key = PayloadKey(data_key, prefix[:SALT], header.bound, context)
         if not hmac.compare_digest(self._key.commitment, prefix[SALT:PREFIX]):
-            raise DecryptFailed("the data key or the context is not the one that the message was sealed with")
+            raise unopenable()
         self.commitment = self._key.commitment
         self._number = 0
         self._left = b""
@@ -134,7 +134,7 @@ class Opening:
     def finish(self) -> bytes:
         """Plaintext of the last chunk: only now the message is proved complete."""
         if len(self._left) < TAG:
-            raise Truncated("the message ends before its last chunk")
+            raise unopenable()
         last, self._left = self._left, b""
         return self._key.open(self._number, last)
 

@@ -7,7 +7,7 @@ import os
 from typing import BinaryIO
 
 from keyreeve.door import clean
-from keyreeve.errors import Truncated
+from keyreeve.sealed.header import unopenable
 from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, TAG, Opening
 
 
@@ -39,7 +39,7 @@ class SealedReader(io.RawIOBase):
             sealed = self._source.seek(0, os.SEEK_END) - self._chunks
             last, rest = divmod(sealed, SEALED_CHUNK)
             if sealed < TAG or rest < TAG:
-                raise Truncated("the message ends before its last chunk")
+                raise unopenable()
             self._size = last * CHUNK + len(self._chunk(last))
         return self._size
 

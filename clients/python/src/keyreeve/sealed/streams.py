@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keyreeve.data_keys import UsableKey
-from keyreeve.errors import NotSealed, Truncated
 from keyreeve.sealed import header as headers
-from keyreeve.sealed.header import FIXED, PREFIX, Header, Identity
+from keyreeve.sealed.header import FIXED, PREFIX, Header, Identity, unopenable
 from keyreeve.sealed.payload import Opening, Sealing
 
 AT_ONCE = 64 * 16384
@@ -40,7 +39,7 @@ def read_header(source: BinaryIO) -> Header:
 def read_prefix(source: BinaryIO) -> bytes:
     prefix = _read(source, PREFIX)
     if len(prefix) < PREFIX:
-        raise Truncated("the message ends before its first chunk")
+        raise unopenable()
     return prefix
 
 
@@ -54,29 +53,39 @@ def open_to(opening: Opening, source: BinaryIO, target: BinaryIO) -> int:
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when it is complete and on the disk. For ciphertexts: until then it lies beside its place."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with open(beside, "xb", opener=_owner_only) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    """A file that takes its name, from what has it now, only when it is whole and on the disk."""
+    with _beside(path) as (file, beside):
+        yield file
+        _sync(file)
         os.replace(beside, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
 
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[BinaryIO]:
-    """A new file, for the owner alone, which is removed if it does not become complete. For plaintexts: there is no other file."""
-    file = open(path, "xb", opener=_owner_only)  # noqa: SIM115 - closed below
+    """The same for a name that nothing has: what is there already is left alone."""
+    if path.exists():
+        raise FileExistsError(f"`{path}` is there already")
+    with _beside(path) as (file, beside):
+        yield file
+        _sync(file)
+        # Unlike a rename, a link does not replace what came to be there meanwhile.
+        os.link(beside, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A file for the owner alone, in the same directory. It is gone afterwards, unless it has its name."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with file:
-            yield file
-    except BaseException:
-        path.unlink()
-        raise
+        with open(beside, "xb", opener=_owner_only) as file:
+            yield file, beside
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def copy_rest(source: BinaryIO, target: BinaryIO) -> None:
@@ -91,7 +100,7 @@ def _owner_only(path: str, flags: int) -> int:
 def _exactly(source: BinaryIO, length: int) -> bytes:
     data = _read(source, length)
     if len(data) < length:
-        raise NotSealed("the header of this sealed message is cut off")
+        raise unopenable()
     return data
 
 

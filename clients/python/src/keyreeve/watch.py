@@ -1,0 +1,205 @@
+"""`Watch`: changes of keys as they happen, without end; a lost stream is opened again from where it ended (docs/clients.md)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import grpc
+
+from keyreeve import correlation, model, status
+from keyreeve.connections import Connection, Connections
+from keyreeve.data_keys import DataKeys
+from keyreeve.door import clean
+from keyreeve.errors import KeyreeveError, PositionUnknown, Unreachable
+from keyreeve.events import Event
+from keyreeve.methods import METHODS
+from keyreeve.model import KeyChange, Position
+from keyreeve.names import key_name
+from keyreeve.secret import Hidden
+from keyreeve.tries import Rules, wait_before
+
+WATCH = METHODS["Watch"]
+MOST_NAMES = 256
+
+
+class Watching:
+    """Where a watch stands, and what follows a lost stream. Does no I/O."""
+
+    def __init__(self, rules: Rules, keys: Iterable[str], after: Position | None) -> None:
+        self._rules = rules
+        self._names = list(dict.fromkeys(map(key_name, keys)))
+        self.position = after
+        self._lost = 0
+        self._certificate_tried = False
+        self.address = ""
+
+    def begin(self) -> tuple[Hidden[Any], list[tuple[str, str]]]:
+        """The request of the next stream."""
+        self.address = self._rules.endpoints.choose()
+        after = None
+        if self.position is not None:
+            after = {"sequence": self.position.sequence, "link": self.position.link}
+        _, metadata = correlation.headers()
+        return Hidden(WATCH.request(names=self._names, after=after)), metadata
+
+    def told(self, answer: Any) -> KeyChange:
+        change = model.of(KeyChange, answer)
+        self.position = change.position
+        self._lost = 0
+        self._certificate_tried = False
+        self._rules.endpoints.ended(self.address, None)
+        return change
+
+    def lost(self, error: KeyreeveError, certificate_changed: Callable[[], bool]) -> float:
+        """Seconds to wait before the next stream; raises what no other stream would change."""
+        self._rules.endpoints.ended(self.address, error)
+        self._lost += 1
+        if self._lost == 1:
+            self._rules.events.tell(
+                Event(name="watch_lost", method="Watch", endpoint=self.address, reason=error.reason)
+            )
+        if error.code == "UNAUTHENTICATED" and not self._certificate_tried and certificate_changed():
+            self._certificate_tried = True
+            return 0.0
+        if error.code == "UNAVAILABLE" or (error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None):
+            return wait_before(self._lost, error, self._rules.jitter)
+        raise error
+
+
+class KeyChanges(Iterator[KeyChange]):
+    """The changes, one after another; `next` waits for the next one. `close`, from any thread, ends it.
+
+    `position`: everything up to here was told; give it to another `watch` to go on from here.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        connections: Connections[Any],
+        keys: Iterable[str],
+        after: Position | None,
+    ) -> None:
+        self._watching = Watching(rules, keys, after)
+        self._connections = connections
+        self._connection: Connection[Any] | None = None
+        self._stream: Any = None
+        self._closed = threading.Event()
+
+    @property
+    def position(self) -> Position | None:
+        return self._watching.position
+
+    def close(self) -> None:
+        """No further change comes; whoever waits for one gets the end of the iterator."""
+        self._closed.set()
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
+
+    def __enter__(self) -> KeyChanges:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @clean
+    def __next__(self) -> KeyChange:
+        while (change := self.message()) is not None:
+            if change.key is not None:
+                return change
+        raise StopIteration
+
+    def message(self) -> KeyChange | None:
+        """The next message, also one that only says that the watch has begun; None: closed."""
+        while not self._closed.is_set():
+            outcome = self._one()
+            if isinstance(outcome, KeyChange):
+                return outcome
+            connection = self._release()
+            if self._closed.is_set():
+                break
+            changed = partial(self._connections.newer_than, connection) if connection else lambda: False
+            self._closed.wait(self._watching.lost(outcome, changed))
+        self._release()
+        return None
+
+    def _one(self) -> KeyChange | KeyreeveError:
+        try:
+            if self._stream is None:
+                request, metadata = self._watching.begin()
+                self._connection = self._connections.lease(self._watching.address)
+                self._stream = self._connection.answers(WATCH)(request, metadata=metadata)
+                if self._closed.is_set():
+                    self._stream.cancel()
+            return self._watching.told(next(self._stream).value)
+        except StopIteration:
+            return Unreachable("the service ended the watch")
+        except grpc.RpcError as rpc:
+            return status.from_rpc(rpc)
+
+    def _release(self) -> Connection[Any] | None:
+        connection, self._connection, self._stream = self._connection, None, None
+        if connection is not None:
+            self._connections.release(connection)
+        return connection
+
+
+class CacheWatch:
+    """Drops cached data keys when their keys change. Its thread begins with the first key that is kept."""
+
+    def __init__(self, cache: DataKeys, watch: Callable[[list[str], Position | None], KeyChanges]) -> None:
+        self._cache = cache
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._names: list[str] = []
+        self._changes: KeyChanges | None = None
+        self._thread: threading.Thread | None = None
+        self._over = False
+
+    def add(self, name: str) -> None:
+        """A key of this name is kept from now on."""
+        with self._lock:
+            if self._over or name in self._names or len(self._names) >= MOST_NAMES:
+                return
+            self._names.append(name)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="keyreeve-watch", daemon=True)
+                self._thread.start()
+            elif self._changes is not None:
+                # It goes on with the new name from the same position, so that nothing is missed.
+                self._changes.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._changes is not None:
+                self._changes.close()
+
+    def _run(self) -> None:
+        position: Position | None = None
+        while True:
+            with self._lock:
+                if self._over:
+                    return
+                changes = self._changes = self._watch(list(self._names), position)
+            try:
+                while (change := changes.message()) is not None:
+                    drop(self._cache, change, first=position is None)
+                    position = change.position
+            except PositionUnknown:
+                position = None
+            except KeyreeveError:
+                # Told already. From now on the bounds alone hold.
+                self._over = True
+                return
+
+
+def drop(cache: DataKeys, change: KeyChange, *, first: bool) -> None:
+    """What a message means for the cache. `first`: nobody watched before, so what was kept until now may be outdated."""
+    if first:
+        cache.forget(None)
+    if change.key is not None:
+        cache.forget(change.key.name)
