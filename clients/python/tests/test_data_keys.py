@@ -276,6 +276,9 @@ def test_a_forked_child_inherits_no_data_key() -> None:
 
 
 def test_a_client_that_was_used_before_a_fork_says_so_in_the_child(dev: Dev, key: str) -> None:
+    with pytest.raises(errors.ConfigurationError) as kept_alive:
+        Client(**dev.settings() | {"cert": "/absent"})
+    assert kept_alive, "a client that was never made stands in nobody's way"
     with Client(**dev.settings(), data_key_cache=True) as client:
         unwatched(client)
         client.sealer(key).seal(b"hello")

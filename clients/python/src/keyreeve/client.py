@@ -56,7 +56,6 @@ class BaseClient:
         self._rules = Rules(Endpoints(self._config.endpoints, self._events), self._events)
         bounds = CacheBounds() if data_key_cache is True else data_key_cache or None
         self._data_keys = DataKeys(bounds, self._events)
-        _alive.add(self)
 
     @property
     def endpoints(self) -> list[EndpointHealth]:
@@ -82,6 +81,10 @@ class BaseClient:
             self._rules, call.method.name, repeatable=call.repeatable, deadline=seconds, request_id=request_id
         )
         return tries, metadata
+
+    def _made(self) -> None:
+        """Nothing is missing any more: a fork from now on finds this client whole."""
+        _alive.add(self)
 
     def _after_fork(self) -> None:
         self._data_keys.forked()
@@ -125,6 +128,7 @@ class Client(BaseClient, Operations):
         self._connections = Connections(self._config, self._events, _open, _close)
         self._watch = CacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
         self._data_keys.on_name = self._watch.add
+        self._made()
 
     def __enter__(self) -> Client:
         return self

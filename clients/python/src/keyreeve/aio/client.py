@@ -53,6 +53,7 @@ class AsyncClient(BaseClient, AsyncOperations):
         self._connections = Connections(self._config, self._events, _open, self._close_soon)
         self._watch = AsyncCacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
         self._data_keys.on_name = self._watch.add
+        self._made()
 
     async def __aenter__(self) -> AsyncClient:
         return self
