@@ -56,7 +56,9 @@ impl Trace {
         self.file.seek(SeekFrom::Current(-back)).unwrap();
         // Most lines are of the known answers of a start, a thousand ivs among them.
         let of_interest: String = text.split_inclusive('\n').filter(|line| is_of_interest(line)).collect();
-        let lines = keyreeve_faultmod::read_trace(&of_interest).unwrap();
+        let mut lines = keyreeve_faultmod::read_trace(&of_interest).unwrap();
+        // A thread may write of the end of its call late: a key is destroyed in the session in which it lived, not in the one that followed.
+        lines.sort_by_key(|line| (line.pid, line.seq));
         for line in &lines {
             if (line.function, line.code) == (Function::C_Login, Some(ReturnCode::PIN_INCORRECT)) {
                 self.refused_logins += 1;
