@@ -20,19 +20,14 @@ pub(super) fn source(session: &Session, offered: &[Mechanism]) -> Option<IvSourc
     {
         return None;
     }
-    // Whatever it answers but success, the token is asked for random bytes instead.
-    let by_message = with_throwaway_key(session, |key| {
-        seal(
-            session,
-            IvSource::TokenMessage,
-            key,
-            &mut [0; 12],
-            &[],
-            &[],
-            &mut [0; 16],
-        )
-    });
-    Some(match by_message {
+    let by_message = || {
+        with_throwaway_key(session, |key| {
+            let (iv, out) = (&mut [0; 12], &mut [0; 16]);
+            seal(session, IvSource::TokenMessage, key, iv, &[], &[], out)
+        })
+    };
+    // Whatever it answers but success, the token is asked for random bytes instead. Twice, so that a fault that passes chooses nothing.
+    Some(match by_message().or_else(|_| by_message()) {
         Ok(()) => IvSource::TokenMessage,
         Err(_) => IvSource::TokenRandom,
     })

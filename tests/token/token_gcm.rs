@@ -16,7 +16,7 @@ use keyreeve_pkcs11::Selector;
 use crate::{
     contract,
     contract::by_workers,
-    fixture::{ask, bury, controller, data, initialised, keys, make, make_of, place, returned, serve, workers},
+    fixture::{ask, bury, controller, data, initialised, keys, make, make_of, place, returned, serve, start, workers},
     support::{self, Kind, TestModule},
     workers::standby,
 };
@@ -34,6 +34,7 @@ contract! {
 
 contract! { steered through faultmod:
     a_token_that_makes_an_iv_twice_is_latched_at_its_start => equal_ivs;
+    a_fault_that_passes_at_the_start_does_not_choose_who_makes_the_ivs => passing_fault;
     a_decryption_that_fails_like_a_dead_token_is_the_envelopes_fault_where_canary_answers => canary_decides;
     a_token_that_dies_under_a_seal_or_an_open_costs_the_caller_no_error => next_worker;
 }
@@ -208,6 +209,26 @@ fn equal_ivs(test: &TestModule) {
     assert!(error.to_string().contains("ivs"), "{error}");
     let latch = keyreeve::token::Latch::of(&data(test), &serial(test)).read().unwrap();
     assert_eq!(latch.class, "E13");
+}
+
+fn passing_fault(test: &TestModule) {
+    if test.kind == Kind::SoftHsm {
+        return; // It makes no ivs in any case.
+    }
+    let controller = controller(test);
+    let config = initialised(test);
+    controller.set(Schedule::default()).unwrap();
+    start(test, config.clone()).unwrap().stop();
+    // The last one decides.
+    let asked = controller.counts(std::process::id()).unwrap()[&Function::C_EncryptMessage].calls;
+    let fault = returned(ReturnCode::DEVICE_ERROR, When::Before);
+    controller
+        .set(Schedule::default().rule(Rule::on(Function::C_EncryptMessage, fault).nth(asked)))
+        .unwrap();
+    let host = start(test, config).unwrap();
+    let key = make_of(&host, place(1), Suite::TokenGcm);
+    assert_eq!(key.iv_source, Some(IvSource::TokenMessage));
+    host.stop();
 }
 
 fn canary_decides(test: &TestModule) {
