@@ -151,6 +151,17 @@ pub(super) fn stream<B: Batch, R: Read + Send, W: Write + Send>(
     }
 }
 
+/// A thread that panics, in a caller's reader or writer, must not leave the others waiting for its turn.
+struct GiveUp<'a, R: Read + Send, W: Write + Send>(&'a Pump<'a, R, W>);
+
+impl<R: Read + Send, W: Write + Send> Drop for GiveUp<'_, R, W> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.give_up(ClientError::unfinished());
+        }
+    }
+}
+
 impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
     /// Goes round until there is nothing left or something failed. `filled`: the batch holds that one already.
     fn run<B: Batch>(&self, batch: &mut B, filled: Option<u64>) {
@@ -163,11 +174,18 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
             }
             Ok(())
         };
+        let guard = GiveUp(self);
         if let Err(error) = round() {
-            locked(&self.input).ended = true;
-            locked(&self.output).failed.get_or_insert(error);
-            self.turn.notify_all();
+            self.give_up(error);
         }
+        drop(guard);
+    }
+
+    /// Makes the other threads end: what they wait for will not come.
+    fn give_up(&self, error: ClientError) {
+        locked(&self.input).ended = true;
+        locked(&self.output).failed.get_or_insert(error);
+        self.turn.notify_all();
     }
 
     /// The next batch's number, and whether it is the last. `None`: there is none.
@@ -203,7 +221,7 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
     }
 }
 
-/// A thread that panicked in a caller's reader or writer panics again where its scope ends; the others must get there.
+/// A panic goes on where the scope ends; until then the others need what it left.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

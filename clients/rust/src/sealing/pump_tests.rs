@@ -46,6 +46,28 @@ async fn memory_does_not_grow_with_the_message() {
     }
 }
 
+/// Gives zero bytes, and panics after so many reads.
+struct Panicking(usize);
+
+impl Read for Panicking {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(1).expect("the reader is defective");
+        into.fill(0);
+        Ok(into.len())
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_panics_leaves_no_thread_waiting() {
+    let sealer = Sealer::new(Double::new(), ORDERS);
+    let key = sealer.begin(&context(&[])).await.unwrap().key;
+    for reads in [0, 1, 100, 1_000] {
+        let work = || stream::<SealBatch, _, _>(&key, Panicking(reads), io::sink(), 4);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        assert!(result.is_err(), "the panic goes on");
+    }
+}
+
 #[test]
 fn chunks_of_unequal_sides_meet_at_their_index() {
     // Two bytes of input a chunk, three of output; large enough for all cores.
