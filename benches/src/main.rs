@@ -2,7 +2,7 @@
 //!
 //! | process | what it is |
 //! |---|---|
-//! | `service`, `resilience` | the plans: start what they need of the below, measure, print a table, write `target/bench/….json` |
+//! | `service`, `resilience`, `clients` | the plans: start what they need of the below, measure, print a table, write `target/bench/….json` |
 //! | `hop` | queue, host and token without gRPC, in one of its two forms |
 //! | `keyreeve dev` | the service itself, on SoftHSM |
 //! | `echo` | the gRPC ceiling: tonic over the same TLS settings, with answers of the same sizes and nothing behind them |
@@ -11,6 +11,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod clients;
 mod echo;
 mod hop;
 mod load;
@@ -32,6 +33,8 @@ enum Command {
     Service(service::Options),
     /// Measures what isolation costs, what failures cost, and what a flood does.
     Resilience(resilience::Options),
+    /// Measures local sealing beside the cipher alone.
+    Clients(clients::Options),
     /// Works a token through the queue and the host, without gRPC.
     Hop(hop::Options),
     /// Answers CryptoService calls with bytes of the right size.
@@ -48,6 +51,7 @@ fn main() -> Result<(), Failure> {
     match Command::parse() {
         Command::Service(options) => service::run(&options),
         Command::Resilience(options) => resilience::run(&options),
+        Command::Clients(options) => runtime(2)?.block_on(clients::run(&options)),
         Command::Hop(options) => runtime(2)?.block_on(hop::run(options)),
         Command::Echo(options) => runtime(2)?.block_on(echo::run(options)),
         Command::Raw(options) => raw::run(&options),

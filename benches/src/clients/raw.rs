@@ -1,0 +1,133 @@
+//! The ceilings of local sealing: AES-256-GCM of aws-lc-rs over chunks of 16 KiB in memory. In place, and nothing else; and as whoever
+//! writes the loop by hand must do it, whose input has to be read into a buffer.
+
+use std::thread;
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    error::Unspecified,
+};
+
+use crate::Failure;
+
+const CHUNK: usize = 16_384;
+const SLOT: usize = CHUNK + 16;
+
+pub struct Raw {
+    key: LessSafeKey,
+    /// Sealed in place, again and again.
+    working: Vec<u8>,
+    /// Sealed once, to be read.
+    sealed: Vec<u8>,
+}
+
+impl Raw {
+    /// As many whole chunks as `length` has.
+    pub fn new(length: usize) -> Result<Self, Failure> {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).map_err(|_| "no key")?);
+        let mut sealed = vec![7; length / CHUNK * SLOT];
+        for (index, slot) in sealed.chunks_mut(SLOT).enumerate() {
+            seal(&key, index, slot).map_err(|_| "not sealed")?;
+        }
+        Ok(Self {
+            key,
+            working: sealed.clone(),
+            sealed,
+        })
+    }
+
+    /// Seals all chunks in place.
+    pub fn seal(&mut self, threads: usize) -> Result<(), Failure> {
+        let key = &self.key;
+        let share = shared(self.working.len(), threads);
+        let parts = self.working.chunks_mut(share).enumerate();
+        on_threads(parts.map(|(part, slots)| {
+            move || {
+                let mut slots = slots.chunks_mut(SLOT).enumerate();
+                slots.try_for_each(|(index, slot)| seal(key, part * share / SLOT + index, slot))
+            }
+        }))
+    }
+
+    /// Copies each chunk into a buffer, and seals it there.
+    pub fn read_and_seal(&self, threads: usize) -> Result<(), Failure> {
+        self.in_buffers(threads, seal)
+    }
+
+    /// Copies each chunk into a buffer, and opens it there.
+    pub fn read_and_open(&self, threads: usize) -> Result<(), Failure> {
+        self.in_buffers(threads, |key, index, slot| {
+            key.open_in_place(nonce(index), Aad::empty(), slot).map(|_| ())
+        })
+    }
+
+    /// Opens each chunk where it lies into a buffer.
+    pub fn open(&self, threads: usize) -> Result<(), Failure> {
+        let share = shared(self.sealed.len(), threads);
+        let parts = self.sealed.chunks(share).enumerate();
+        on_threads(parts.map(|(part, slots)| {
+            move || {
+                let mut text = vec![0; CHUNK];
+                slots.chunks(SLOT).enumerate().try_for_each(|(index, slot)| {
+                    let (sealed, tag) = slot.split_at(CHUNK);
+                    let nonce = nonce(part * share / SLOT + index);
+                    self.key
+                        .open_separate_gather(nonce, Aad::empty(), sealed, tag, &mut text)
+                })
+            }
+        }))
+    }
+
+    fn in_buffers(
+        &self,
+        threads: usize,
+        work: fn(&LessSafeKey, usize, &mut [u8]) -> Result<(), Unspecified>,
+    ) -> Result<(), Failure> {
+        let share = shared(self.sealed.len(), threads);
+        let parts = self.sealed.chunks(share).enumerate();
+        on_threads(parts.map(|(part, slots)| {
+            move || {
+                let mut buffer = vec![0; SLOT];
+                slots.chunks(SLOT).enumerate().try_for_each(|(index, slot)| {
+                    buffer.copy_from_slice(slot);
+                    work(&self.key, part * share / SLOT + index, &mut buffer)
+                })
+            }
+        }))
+    }
+}
+
+/// One piece of work a thread, the last one on this.
+fn on_threads<F: FnOnce() -> Result<(), Unspecified> + Send>(work: impl Iterator<Item = F>) -> Result<(), Failure> {
+    let mut work: Vec<F> = work.collect();
+    let own = work.pop();
+    let done = thread::scope(|scope| {
+        let running: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
+        let own = own.is_none_or(|work| work().is_ok());
+        running
+            .into_iter()
+            .all(|thread| thread.join().is_ok_and(|done| done.is_ok()))
+            && own
+    });
+    done.then_some(()).ok_or_else(|| "the cipher failed".into())
+}
+
+fn seal(key: &LessSafeKey, index: usize, slot: &mut [u8]) -> Result<(), Unspecified> {
+    let (text, tag) = slot.split_at_mut(CHUNK);
+    tag.copy_from_slice(
+        key.seal_in_place_separate_tag(nonce(index), Aad::empty(), text)?
+            .as_ref(),
+    );
+    Ok(())
+}
+
+fn nonce(index: usize) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&(index as u64).to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// Bytes of whole slots for each thread.
+fn shared(length: usize, threads: usize) -> usize {
+    (length / SLOT).div_ceil(threads).max(1) * SLOT
+}
