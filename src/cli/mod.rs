@@ -24,6 +24,7 @@ mod policy;
 mod request_id;
 mod restore;
 mod row_key;
+mod sealing;
 mod serve;
 mod status;
 mod teams;
@@ -89,6 +90,14 @@ enum Command {
     DataKey(crypto::DataKey),
     /// Opens the envelope of a data key
     Unwrap(crypto::Unwrap),
+    /// Seals files of any size on this host, under data keys of the service
+    Seal(sealing::Seal),
+    /// Opens sealed files
+    Open(sealing::Open),
+    /// Gives sealed files other wrapped keys; their payload stays as it is
+    Rewrap(sealing::Rewrap),
+    /// Shows what anyone can see of a sealed file
+    Inspect(sealing::Inspect),
     /// Random bytes, of the token and the service combined
     Random(crypto::Random),
     /// The PKCS#11 tokens
@@ -153,6 +162,10 @@ impl Command {
             Self::ReEncrypt(command) => client(command.run(format)),
             Self::DataKey(command) => client(command.run(format)),
             Self::Unwrap(command) => client(command.run(format)),
+            Self::Seal(command) => client(command.run()),
+            Self::Open(command) => client(command.run()),
+            Self::Rewrap(command) => client(command.run()),
+            Self::Inspect(command) => command.run(format),
             Self::Random(command) => client(command.run(format)),
             Self::Tokens(command) => client(command.run(format)),
             Self::Ceremony(command) => command.run(format),
