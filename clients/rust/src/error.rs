@@ -20,7 +20,7 @@ pub struct ClientError {
     pub code: Code,
     /// Stable, for programs: `DECRYPT_FAILED`, `PERMISSION_DENIED`, …; of the client itself: `CONFIGURATION`, `UNREACHABLE`,
     /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`, `MALFORMED_ANSWER`; of local sealing: also `DECRYPT_FAILED`, whatever is wrong with a
-    /// message, `UNEXPECTED_MESSAGE`, `MESSAGE_TOO_LONG`, `UNFINISHED`, `IO`, `HOST_FAULT`.
+    /// message, `WRONG_MESSAGE`, `MESSAGE_TOO_LONG`, `UNFINISHED`, `IO`, `HOST_FAULT`.
     pub reason: String,
     /// For people: what happened and what to do.
     pub message: String,
@@ -61,9 +61,9 @@ impl ClientError {
     }
 
     /// A message is sound, or not looked at further, and is not the one that its caller expects.
-    pub(crate) fn unexpected_message() -> Self {
+    pub(crate) fn wrong_message() -> Self {
         let message = "this is another message than the expected one: it may be an older one put in its place";
-        Self::local(Code::FailedPrecondition, "UNEXPECTED_MESSAGE", message.into())
+        Self::local(Code::InvalidArgument, "WRONG_MESSAGE", message.into())
     }
 
     /// A writer that failed before, or was ended, is used again.
@@ -91,7 +91,7 @@ impl ClientError {
 
     /// The same text for all that can be wrong with a message, wherever it was found out.
     pub(crate) fn decrypt_failed() -> Self {
-        let message = "the message cannot be opened with these keys and this context";
+        let message = "the sealed message cannot be opened with these keys and this context";
         Self::local(Code::InvalidArgument, DECRYPT_FAILED, message.into())
     }
 

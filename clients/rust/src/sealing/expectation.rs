@@ -71,7 +71,7 @@ impl Expectation {
             .identity
             .is_none_or(|expected| expected.message_id == id && expected.commitment == *commitment);
         if !(expected_id && expected_identity) {
-            return Err(ClientError::unexpected_message());
+            return Err(ClientError::wrong_message());
         }
         match (&self.context, header.stored_context()) {
             (Context::Whole(context), None) => Ok(context.clone()),
