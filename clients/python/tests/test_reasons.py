@@ -6,8 +6,8 @@ import pickle
 import re
 
 import pytest
-from conftest import REPOSITORY
 
+from conftest import REPOSITORY
 from keyreeve import KeyreeveError, errors
 
 

@@ -60,9 +60,9 @@ class Dev:
             process.stderr.close()
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
+    def running(self, listen: str = "127.0.0.1:0") -> Iterator[str]:
         """Its address, while it runs."""
-        self.start()
+        self.start(listen)
         try:
             yield self.address
         finally:

@@ -15,7 +15,7 @@ from support.scripted import Scripted, running
 
 from keyreeve import Client
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 _numbers = itertools.count(1)
 
 
@@ -66,3 +66,10 @@ def scripted(authority: Authority) -> Iterator[Scripted]:
 @pytest.fixture(scope="session")
 def vectors() -> Any:
     return json.loads((REPOSITORY / "tests/vectors/formats-v1.json").read_text())
+
+
+@pytest.fixture
+def environment(dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KEYREEVE_…, as a program finds them."""
+    for name, value in dev.environment().items():
+        monkeypatch.setenv(name, value)
