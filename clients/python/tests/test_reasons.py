@@ -27,7 +27,7 @@ def reasons_of_the_page() -> set[str]:
 
 def test_every_reason_of_service_and_page_has_a_class_and_no_class_is_left_over() -> None:
     assert len(reasons_of_the_service()) > 30
-    assert len(reasons_of_the_page()) == 8
+    assert len(reasons_of_the_page()) == 9
     assert set(errors.BY_REASON) == reasons_of_the_service() | reasons_of_the_page()
 
 

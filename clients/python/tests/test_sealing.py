@@ -79,7 +79,7 @@ def test_a_refused_context_or_pin_makes_no_call(dev: Dev, client: Client, key: s
     with Client(**dev.settings(), on_event=told.append) as other:
         with pytest.raises(errors.DecryptFailed):
             other.opener(key).open(message)
-        with pytest.raises(errors.WrongMessage):
+        with pytest.raises(errors.UnexpectedMessage):
             other.opener(key).open(message, context=CONTEXT, expect=bytes(16))
         with pytest.raises(errors.DecryptFailed):
             other.opener(key).open(b"not sealed", context=CONTEXT)
@@ -91,9 +91,9 @@ def test_an_older_valid_message_is_refused_where_another_one_is_expected(client:
     expected, opener = inspect(newer).identity, client.opener(key)
     for pin in (expected, expected.message_id):
         assert opener.open(newer, context=CONTEXT, expect=pin).reveal() == b"hello"
-        with pytest.raises(errors.WrongMessage):
+        with pytest.raises(errors.UnexpectedMessage):
             opener.open(older, context=CONTEXT, expect=pin)
-    with pytest.raises(errors.WrongMessage, match="another commitment"):
+    with pytest.raises(errors.UnexpectedMessage, match="another commitment"):
         opener.open(newer, context=CONTEXT, expect=Identity(expected.message_id, bytes(32)))
 
 

@@ -163,7 +163,7 @@ def test_an_answer_of_something_between_is_told_apart(run: Run, scripted: Script
 
 def test_a_batch_with_an_answer_too_few_is_refused(run: Run, scripted: Scripted) -> None:
     scripted.answers["BatchEncrypt"] = lambda _: crypto_pb2.BatchEncryptResponse()
-    with pytest.raises(errors.InternalError, match="0 of 1 items"):
+    with pytest.raises(errors.MalformedAnswer, match="0 of 1 items"):
         run("batch_encrypt", KEY, [b"a"])
 
 

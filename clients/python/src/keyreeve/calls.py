@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from keyreeve import checksum, status
 from keyreeve import context as contexts
 from keyreeve.context import Context
-from keyreeve.errors import InternalError, InvalidArgument, KeyreeveError
+from keyreeve.errors import InvalidArgument, KeyreeveError, MalformedAnswer
 from keyreeve.methods import METHODS, Method
 from keyreeve.model import DataKey
 from keyreeve.secret import Hidden, SecretBytes, plain
@@ -111,7 +111,7 @@ def batch(read: Callable[[Any], T], wanted: int) -> Callable[[Any], list[T | Key
 
     def read_all(answer: Any) -> list[T | KeyreeveError]:
         if len(answer.results) != wanted:
-            raise InternalError(f"the service answered {len(answer.results)} of {wanted} items")
+            raise MalformedAnswer(f"the service answered {len(answer.results)} of {wanted} items")
         return [
             read(result.success) if result.HasField("success") else status.from_item(result.error)
             for result in answer.results

@@ -250,13 +250,18 @@ class TransportError(KeyreeveError):
     next_step = "something between client and service answered: check the address and what lies on the way"
 
 
+class MalformedAnswer(KeyreeveError):
+    reason, code = "MALFORMED_ANSWER", "INTERNAL"
+    next_step = "the service answered what this client cannot use: compare the versions of client and service"
+
+
 class ClientClosed(KeyreeveError):
     reason, code = "CLOSED", "CANCELLED"
     next_step = "make a new client; after a fork, in the child"
 
 
-class WrongMessage(KeyreeveError):
-    reason, code = "WRONG_MESSAGE", "INVALID_ARGUMENT"
+class UnexpectedMessage(KeyreeveError):
+    reason, code = "UNEXPECTED_MESSAGE", "FAILED_PRECONDITION"
     next_step = "this is another message than the expected one: it may be an older copy put in its place"
 
 

@@ -49,7 +49,7 @@ class Opener(BaseOpener):
         aad: bytes = b"",
         expect: Identity | bytes | None = None,
     ) -> SecretBytes:
-        """Opens a value. Raises DecryptFailed for whatever is wrong with it, WrongMessage, or what the service says."""
+        """Opens a value. Raises DecryptFailed for whatever is wrong with it, UnexpectedMessage, or what the service says."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
         header = headers.parse(message)
         canonical = expected.context_of(header)

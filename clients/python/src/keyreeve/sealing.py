@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keyreeve import context as contexts
 from keyreeve.context import Context
 from keyreeve.data_keys import DataKeys, UsableKey, seal_place
-from keyreeve.errors import InvalidArgument, WrongMessage
+from keyreeve.errors import InvalidArgument, UnexpectedMessage
 from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
@@ -65,14 +65,14 @@ class Expected:
         """The context to open it with; refused before any call is made."""
         wanted = self.identity.message_id if isinstance(self.identity, Identity) else self.identity
         if wanted is not None and wanted != header.message_id:
-            raise WrongMessage("the message has another id than the expected one")
+            raise UnexpectedMessage("the message has another id than the expected one")
         return expected_context(header, self.context, self.required, self.accept_stored_context, self.aad)
 
     def opening(self, key: UsableKey, header: Header, context: bytes, prefix: bytes) -> Opening:
         opening = Opening(key.key, header, context, prefix)
         key.wipe()
         if isinstance(self.identity, Identity) and self.identity.commitment != opening.commitment:
-            raise WrongMessage("the message has the expected id and another commitment: it is another message")
+            raise UnexpectedMessage("the message has the expected id and another commitment: it is another message")
         return opening
 
 

@@ -14,7 +14,7 @@ from keyreeve.calls import Call, Plaintext
 from keyreeve.connections import Connections
 from keyreeve.context import EMPTY, Context
 from keyreeve.door import clean
-from keyreeve.errors import InternalError, InvalidArgument, KeyreeveError, Unreachable
+from keyreeve.errors import InvalidArgument, KeyreeveError, MalformedAnswer, Unreachable
 from keyreeve.events import Event
 from keyreeve.methods import METHODS
 from keyreeve.model import DataKey
@@ -88,7 +88,7 @@ class CryptAnswer:
         if self.error is not None:
             raise self.error
         if self.value is None:
-            raise InternalError("the service answered nothing")
+            raise MalformedAnswer("the service answered nothing")
         return self.value
 
 
@@ -114,12 +114,12 @@ class UnderWay:
         with self._lock:
             request = self._requests.pop(answer.tag, None)
         if request is None:
-            raise InternalError(f"the service answered tag {answer.tag}, which nobody asked")
+            raise MalformedAnswer(f"the service answered tag {answer.tag}, which nobody asked")
         kind = answer.WhichOneof("response")
         if kind == "error":
             return CryptAnswer(answer.tag, None, self._named(status.from_item(answer.error)))
         if kind != request.field:
-            raise InternalError(f"the service answered tag {answer.tag} with something else than was asked")
+            raise MalformedAnswer(f"the service answered tag {answer.tag} with something else than was asked")
         try:
             checksum.check(answer)
         except KeyreeveError as error:

@@ -15,7 +15,7 @@ from keyreeve import context as contexts
 from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import DataKeys, UsableKey, open_place, seal_place
-from keyreeve.errors import InternalError, InvalidArgument
+from keyreeve.errors import InvalidArgument, MalformedAnswer
 from keyreeve.model import Key
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, Header, Wrapped
@@ -145,5 +145,5 @@ def _key_id(wrapped: Wrapped) -> bytes | None:
 def _envelope(wrapped: bytes) -> headers.Envelope:
     about = headers.envelope(wrapped)
     if about is None:
-        raise InternalError("the service answered something that is no wrapped data key")
+        raise MalformedAnswer("the service answered something that is no wrapped data key")
     return about
