@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 import keyreeve
 import keyreeve.v1
+from conftest import REPOSITORY
 from keyreeve import AsyncClient, Client, model
 from keyreeve.methods import METHODS
 from keyreeve.v1 import events_pb2, keys_pb2, system_pb2
+from keyreeve.version import VERSION
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -33,6 +36,12 @@ def test_the_installed_messages_are_those_of_the_protos(tmp_path: Path) -> None:
     assert len(made) == 8
     for file in made:
         assert (Path(keyreeve.v1.__path__[0]) / file.name).read_text() == file.read_text()
+
+
+def test_client_and_service_have_one_version() -> None:
+    found = re.search(r'^version = "([^"]+)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)
+    assert found
+    assert found[1] == VERSION
 
 
 def test_the_async_calls_are_made_from_the_sync_ones() -> None:

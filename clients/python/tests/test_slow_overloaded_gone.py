@@ -167,6 +167,14 @@ def test_a_batch_with_an_answer_too_few_is_refused(run: Run, scripted: Scripted)
         run("batch_encrypt", KEY, [b"a"])
 
 
+def test_a_data_key_of_another_length_is_refused(scripted: Scripted) -> None:
+    scripted.answers["GenerateDataKey"] = lambda _: crypto_pb2.GenerateDataKeyResponse(
+        plaintext=b"short", ciphertext=b"\xe5ENV\x01\1\0\2" + bytes(20) + (124).to_bytes(4, "big") + bytes(124)
+    )
+    with Client(**scripted.settings()) as client, pytest.raises(errors.MalformedAnswer, match="32 bytes"):
+        client.sealer(KEY).seal(b"hello")
+
+
 def test_another_endpoint_takes_over_and_the_first_one_comes_back(scripted: Scripted) -> None:
     scripted.answers["Encrypt"] = ciphertext
     settings = scripted.settings() | {"addr": f"127.0.0.1:9,{scripted.address}"}

@@ -19,6 +19,7 @@ from keyreeve.errors import ClientClosed, ConfigurationError
 from keyreeve.events import Event, Events
 from keyreeve.methods import Method
 from keyreeve.secret import Hidden
+from keyreeve.version import VERSION
 
 C = TypeVar("C")
 
@@ -38,7 +39,7 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
     # A new certificate must not find the old certificate's connection.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.primary_user_agent", "keyreeve-python/0.1.0"),
+    ("grpc.primary_user_agent", f"keyreeve-python/{VERSION}"),
 ]
 
 

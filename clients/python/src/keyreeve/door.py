@@ -49,7 +49,8 @@ def clean_async(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Co
 
 def bare(error: BaseException) -> BaseException:
     """The exception without traceback, cause and context."""
-    if not isinstance(error, KeyreeveError) and isinstance(error, Exception) and hasattr(error, "add_note"):
+    ours = isinstance(error, (KeyreeveError, StopIteration, StopAsyncIteration))
+    if isinstance(error, Exception) and not ours and hasattr(error, "add_note"):
         last = error.__traceback__
         while last and last.tb_next:
             last = last.tb_next

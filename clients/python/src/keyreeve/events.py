@@ -51,7 +51,7 @@ class Events:
         self._listener = listener
 
     def tell(self, event: Event) -> None:
-        if event.name in ("circuit_opened", "certificate_unusable", "budget_exhausted", "watch_lost"):
+        if event.name in ("circuit_opened", "certificate_unusable", "watch_lost"):
             log.warning("%s %s %s %s", event.name, event.endpoint or event.method, event.reason, event.detail)
         if self._listener is None:
             return

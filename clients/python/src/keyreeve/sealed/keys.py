@@ -19,7 +19,9 @@ from keyreeve.errors import InvalidArgument, MalformedAnswer
 from keyreeve.model import Key
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, Header, Wrapped
+from keyreeve.secret import SecretBytes
 
+KEY_BYTES = 32
 Plan = Generator[Call[Any], Any, UsableKey]
 
 
@@ -55,7 +57,7 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
         wrapped.append(again)
     for name, envelope in zip(ring.names, wrapped, strict=True):
         ring.cache.ids[name] = _envelope(envelope).key_id
-    key = made.plaintext.reveal()
+    key = _checked(made.plaintext)
     about = _envelope(wrapped[0])
     ring.cache.put(
         place, key, tuple(wrapped), size, name=first, key_id=about.key_id, key_version=about.key_version, mark=mark
@@ -73,7 +75,7 @@ def to_open(ring: Keyring, identity: str, header: Header, context: bytes, size: 
     sent = calls.pairs(contexts.parse(context))
     mark = ring.cache.mark(name)
     opened = yield calls.call("UnwrapDataKey", calls.plaintext, name=name, ciphertext=wrapped, encryption_context=sent)
-    key = opened.reveal()
+    key = _checked(opened)
     about = _envelope(wrapped)
     ring.cache.ids[name] = about.key_id
     ring.cache.put(
@@ -140,6 +142,13 @@ def _ids(ring: Keyring) -> Generator[Call[Any], Any, dict[bytes | None, str]]:
 def _key_id(wrapped: Wrapped) -> bytes | None:
     about = headers.envelope(wrapped.data) if wrapped.kind == ENVELOPE else None
     return about.key_id if about else None
+
+
+def _checked(data_key: SecretBytes) -> bytes:
+    key = data_key.reveal()
+    if len(key) != KEY_BYTES:
+        raise MalformedAnswer(f"a data key has {KEY_BYTES} bytes, and the service answered another number")
+    return key
 
 
 def _envelope(wrapped: bytes) -> headers.Envelope:

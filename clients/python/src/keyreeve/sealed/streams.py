@@ -68,8 +68,14 @@ def created(path: Path) -> Iterator[BinaryIO]:
     with _beside(path) as (file, beside):
         yield file
         _sync(file)
-        # Unlike a rename, a link does not replace what came to be there meanwhile.
-        os.link(beside, path)
+        try:
+            # Unlike a rename, a link does not replace what came to be there meanwhile.
+            os.link(beside, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without links.
+            os.rename(beside, path)
 
 
 @contextlib.contextmanager
