@@ -84,10 +84,10 @@ fn next_step(error: &ClientError) -> Option<&'static str> {
         "UNREACHABLE" if error.message.contains("certificate") => {
             "the server's certificate was not accepted: is KEYREEVE_CA its authority, and is the host in KEYREEVE_ADDR one of its names?"
         }
-        "UNREACHABLE" => "is it running, and is KEYREEVE_ADDR right? on its host: `keyreeve doctor`",
-        "TRANSPORT" => {
+        "UNREACHABLE" if error.tries > 0 => {
             "if the connection was closed at once, the service did not accept KEYREEVE_CERT: is it current, and signed by a client CA?"
         }
+        "UNREACHABLE" => "is it running, and is KEYREEVE_ADDR right? on its host: `keyreeve doctor`",
         "UNAUTHENTICATED" => "`keyreeve whoami` shows who the service takes you for",
         "DECRYPT_FAILED" => {
             "it may be another key's ciphertext, the pairs of --context may differ, or bytes were changed (was it base64? then add --base64)"

@@ -15,7 +15,8 @@ macro_rules! unary {
         impl Client {
             $($(
                 pub async fn $method(&self, request: v1::$request) -> Result<v1::$response, ClientError> {
-                    self.unary(request, async |channel, request| $service::new(channel).$method(request).await).await
+                    let method = stringify!($request).trim_end_matches("Request");
+                    self.unary(method, request, async move |channel, request| $service::new(channel).$method(request).await).await
                 }
             )+)+
         }
@@ -63,8 +64,9 @@ unary! {
 }
 
 impl Client {
-    /// Changes of keys, as they happen. Ends with `DRAINING` when the node stops or the connection is old: then call again, with the last
-    /// position.
+    /// Changes of keys, as they happen: one stream, which ends. A [`KeyWatcher`](crate::KeyWatcher) begins it again for ever.
+    ///
+    /// Raw: no deadline, no retry.
     pub async fn watch(&self, request: v1::WatchRequest) -> Result<Streaming<v1::WatchResponse>, ClientError> {
         Ok(EventServiceClient::new(self.channel())
             .watch(request)
@@ -72,9 +74,10 @@ impl Client {
             .into_inner())
     }
 
-    /// Many operations in flight on one stream; answers carry the request's tag and come in any order.
+    /// Many operations in flight on one stream; answers carry the request's tag and come in any order. A
+    /// [`Pipeline`](crate::Pipeline) does that for many callers.
     ///
-    /// Raw: no deadline, and checksums are left to the caller, who can set and check them as his pace allows.
+    /// Raw: no deadline, no retry, and checksums are left to the caller, who can set and check them as his pace allows.
     pub async fn crypt(
         &self,
         requests: impl IntoStreamingRequest<Message = v1::CryptRequest>,

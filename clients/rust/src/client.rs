@@ -1,60 +1,149 @@
-//! A connection, and how one call over it is made. The calls themselves are in `calls.rs`.
+//! A client, and how one call of it is made. The calls themselves are in `calls.rs`.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tonic::{Request, Response, Status, transport::Channel};
+use tracing::{Instrument as _, debug_span};
 
 use crate::{
-    ClientConfig, ClientError,
+    ClientConfig, ClientError, EndpointHealth,
+    budget::Budget,
+    channels::{Channels, Lease},
     checksum::{Incoming, Outgoing},
-    connector,
+    connector::Target,
+    endpoints::Endpoints,
+    events::Events,
+    options::CallOptions,
+    repeatable::Repeatable,
+    tls::LiveTls,
+    tries::Tries,
 };
 
-/// A connection to one service. Cheap to clone; clones share the connection, which carries many calls at once.
-#[derive(Clone)]
+/// A client of one service, of one node or several. Cheap to clone; clones share connections, which carry many calls at once, circuits
+/// and the budget of retries.
+#[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
-    deadline: Duration,
-    identity: [u8; 32],
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) options: CallOptions,
+}
+
+/// What all clones have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub endpoints: Endpoints,
+    pub channels: Channels,
+    pub budget: Budget,
+    pub events: Events,
 }
 
 impl Client {
-    /// Connects at once, so that a wrong address or certificate shows here. Later the connection is restored by itself.
+    /// Connects to one endpoint at once, so that a wrong address or certificate shows here. Later connections are made by themselves.
+    ///
+    /// Errors: `CONFIGURATION`; `UNREACHABLE` if no endpoint can be reached.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
-        let (channel, identity) = connector::connect(&config).await?;
+        let client = Self::new(config)?;
+        let mut last = None;
+        for _ in 0..client.shared.endpoints.health().len() {
+            let connected = {
+                let mut visit = client.shared.endpoints.choose(None, false);
+                let connected = client.shared.channels.connect(visit.index).await;
+                visit.ended(connected.as_ref().err());
+                connected
+            };
+            match connected {
+                Ok(()) => return Ok(client),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::configuration("there is no endpoint".into())))
+    }
+
+    /// Connects with the first call: for programs that start before the service does. To be called within a tokio runtime.
+    ///
+    /// Errors: `CONFIGURATION`.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let targets = config.endpoints.iter().map(|address| Target::parse(address));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        if targets.is_empty() {
+            return Err(ClientError::configuration("there is no endpoint: name one".into()));
+        }
+        let tls = LiveTls::new(config.certificates, config.events.clone())?;
         Ok(Self {
-            channel,
-            deadline: config.deadline,
-            identity,
+            shared: Arc::new(Shared {
+                endpoints: Endpoints::new(config.endpoints, config.events.clone()),
+                channels: Channels::new(targets, tls, config.connect_timeout),
+                budget: Budget::new(),
+                events: config.events,
+            }),
+            options: CallOptions::new(config.deadline),
         })
     }
 
-    /// SHA-256 of the certificate that this client shows: tells identities apart, and names none.
+    /// SHA-256 of the certificate that this client shows now: tells identities apart, and names none.
     pub fn identity(&self) -> [u8; 32] {
-        self.identity
+        self.shared.channels.identity()
     }
 
-    /// The channel itself, for generated stubs: no deadline, no checksum, no error conversion.
+    /// What this client knows of its endpoints, in the order of its configuration.
+    pub fn endpoints(&self) -> Vec<EndpointHealth> {
+        self.shared.endpoints.health()
+    }
+
+    /// The channel to the endpoint in use, for generated stubs: no deadline, retry, checksum, error conversion.
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        let visit = self.shared.endpoints.choose(None, false);
+        self.shared.channels.lease(visit.index).channel
     }
 
-    /// One unary call: checksums, deadline on both sides, the error's details.
-    pub(crate) async fn unary<Req: Outgoing, Res: Incoming>(
+    pub(crate) fn with(&self, change: impl FnOnce(&mut CallOptions)) -> Self {
+        let mut client = self.clone();
+        change(&mut client.options);
+        client
+    }
+
+    /// One unary call: checksums, deadline on both sides, retries, the error's details.
+    pub(crate) async fn unary<Req, Res, F>(
         &self,
+        method: &'static str,
         mut message: Req,
-        call: impl AsyncFnOnce(Channel, Request<Req>) -> Result<Response<Res>, Status>,
-    ) -> Result<Res, ClientError> {
+        call: impl Fn(Channel, Request<Req>) -> F,
+    ) -> Result<Res, ClientError>
+    where
+        Req: Outgoing + Repeatable + Clone,
+        Res: Incoming,
+        F: Future<Output = Result<Response<Res>, Status>>,
+    {
         message.set_checksums();
-        let mut request = Request::new(message);
-        request.set_timeout(self.deadline);
-        let answer = timeout(self.deadline, call(self.channel(), request))
-            .await
-            .map_err(|_| ClientError::deadline(self.deadline))??
-            .into_inner();
-        answer.check()?;
-        Ok(answer)
+        let repeatable = message.prepare(self.options.once);
+        let mut tries = Tries::new(&self.shared, method, repeatable, &self.options);
+        let span = debug_span!("keyreeve", method, request_id = tries.correlation.request_id());
+        let calling = async {
+            loop {
+                let mut visit = tries.visit();
+                let Lease { channel, generation } = self.shared.channels.lease(visit.index);
+                let mut request = Request::new(message.clone());
+                request.set_timeout(tries.remaining());
+                tries.correlation.write(request.metadata_mut());
+                let outcome = match timeout_at(tries.deadline, call(channel, request)).await {
+                    Ok(answered) => answered.map_err(ClientError::from),
+                    Err(_) => Err(tries.out_of_time()),
+                };
+                visit.ended(outcome.as_ref().err());
+                let checked = outcome.and_then(|answer| {
+                    answer.get_ref().check()?;
+                    Ok(answer.into_inner())
+                });
+                match checked {
+                    Ok(answer) => {
+                        tries.succeeded();
+                        return Ok(answer);
+                    }
+                    Err(error) => tries.failed(error, Some(generation)).await?,
+                }
+            }
+        };
+        calling.instrument(span).await
     }
 }
 

@@ -1,49 +1,58 @@
 //! Where the service is, whom to trust, and who we are.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::ClientError;
+use crate::{CertificateFiles, CertificateSource, ClientError, Event, Events};
 
 /// How long a call may take, unless the configuration says otherwise.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// TCP connection and TLS handshake together.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection needs. Paths, never keys: a key is read when it connects, and is not kept here.
+/// What a client needs to know.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// `https://host:port`, or `host:port`. The host must be in the server's certificate.
-    pub address: String,
-    /// PEM file of the authorities that may have signed the server's certificate.
-    pub ca: PathBuf,
-    /// PEM file of the client certificate, leaf first. Its SPIFFE ID is who the service takes the caller for.
-    pub certificate: PathBuf,
-    /// PEM file of the private key of `certificate`.
-    pub key: PathBuf,
-    /// Of every call, sent to the service, which obeys it too.
+    /// `https://host:port`, or `host:port`; nodes of one service. Each host must be in its server's certificate.
+    pub endpoints: Vec<String>,
+    /// Who we are, and whom to trust.
+    pub certificates: Arc<dyn CertificateSource>,
+    /// Of every call with all its retries, sent to the service, which obeys it too.
     pub deadline: Duration,
     /// TCP connection and TLS handshake together.
     pub connect_timeout: Duration,
+    /// Who is told what happens.
+    pub events: Events,
 }
 
 impl ClientConfig {
+    /// With certificates of files, which are taken up again when they change. `addresses`: one, or several with commas between them.
     pub fn new(
-        address: impl Into<String>,
+        addresses: impl AsRef<str>,
         ca: impl Into<PathBuf>,
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Self {
-        Self {
-            address: address.into(),
+        let files = CertificateFiles {
             ca: ca.into(),
             certificate: certificate.into(),
             key: key.into(),
+        };
+        Self::with_certificates(addresses, Arc::new(files))
+    }
+
+    /// With certificates of another source.
+    pub fn with_certificates(addresses: impl AsRef<str>, certificates: Arc<dyn CertificateSource>) -> Self {
+        let addresses = addresses.as_ref().split(',').map(str::trim);
+        Self {
+            endpoints: addresses.map(str::to_owned).collect(),
+            certificates,
             deadline: DEFAULT_DEADLINE,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            events: Events::default(),
         }
     }
 
-    /// From `KEYREEVE_ADDR`, `KEYREEVE_CA`, `KEYREEVE_CERT` and `KEYREEVE_KEY`.
+    /// From `KEYREEVE_ADDR` (one address, or several with commas between them), `KEYREEVE_CA`, `KEYREEVE_CERT` and `KEYREEVE_KEY`.
     pub fn from_env() -> Result<Self, ClientError> {
         Ok(Self::new(
             variable("KEYREEVE_ADDR")?,
@@ -51,6 +60,13 @@ impl ClientConfig {
             variable("KEYREEVE_CERT")?,
             variable("KEYREEVE_KEY")?,
         ))
+    }
+
+    /// Tells `listener` what happens. It runs where the event happens, so it must be quick.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.events = Events::new(listener);
+        self
     }
 }
 
@@ -60,4 +76,15 @@ fn variable(name: &str) -> Result<String, ClientError> {
             "{name} is not set: export KEYREEVE_ADDR, KEYREEVE_CA, KEYREEVE_CERT and KEYREEVE_KEY (`keyreeve dev` prints all four)"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_name_several_endpoints() {
+        let config = ClientConfig::new("https://one:7443, two:7443", "ca", "certificate", "key");
+        assert_eq!(config.endpoints, ["https://one:7443", "two:7443"]);
+    }
 }

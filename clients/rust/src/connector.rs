@@ -1,55 +1,66 @@
-//! TLS 1.3 with client certificates, on rustls and aws-lc-rs. The server's name is verified as webpki does it: DNS name or IP address.
+//! One connection to one address: TCP, TLS, HTTP/2. The server's name is verified as webpki does it: DNS name or IP address.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    version::TLS13,
-};
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::{ClientConfig, ClientError};
+use crate::ClientError;
+
+/// A connection on which nothing comes for so long is asked whether it still is there (HTTP/2 PING), idle or not.
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// Without an answer to that for so long it is lost, and so are its calls.
+const PING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connects, and checks that TLS can be set up, before it returns. The channel reconnects by itself when the connection ends.
-/// The digest is that of the certificate that it shows.
-pub(crate) async fn connect(config: &ClientConfig) -> Result<(Channel, [u8; 32]), ClientError> {
-    let target = Target::parse(&config.address)?;
-    let own = certificates(&config.certificate)?;
-    let identity = own.first().map_or([0; 32], |leaf| sha256(leaf));
-    let tls = TlsConnector::from(Arc::new(tls(config, own)?));
-    let within = config.connect_timeout;
-    // tonic must not add TLS of its own, so the transport's URI is http; the origin, which the service sees, is https.
-    let endpoint = Endpoint::from_shared(format!("http://{}", target.authority))
-        .map_err(|error| ClientError::configuration(format!("`{}` is not an address: {error}", config.address)))?
-        .origin(target.origin)
-        .user_agent(concat!("keyreeve-client/", env!("CARGO_PKG_VERSION")))
-        .map_err(|error| ClientError::unreachable(&config.address, &error))?
-        .tcp_nodelay(true)
-        .http2_adaptive_window(true);
-    let (authority, name) = (target.authority, target.server_name);
-    let connector = tower::service_fn(move |_: Uri| {
-        let (tls, authority, name) = (tls.clone(), authority.clone(), name.clone());
-        async move { handshake(tls, &authority, name, within).await.map(TokioIo::new) }
-    });
-    let channel = endpoint
-        .connect_with_connector(connector)
+pub(crate) async fn connect(
+    target: &Target,
+    tls: Arc<rustls::ClientConfig>,
+    within: Duration,
+) -> Result<Channel, ClientError> {
+    let connecting = target.endpoint.connect_with_connector(connector(target, tls, within));
+    connecting
         .await
-        .map_err(|error| ClientError::unreachable(&config.address, &error))?;
-    Ok((channel, identity))
+        .map_err(|error| ClientError::unreachable(&target.address, &error))
 }
 
-struct Target {
+/// A channel that connects with its first call.
+pub(crate) fn lazy(target: &Target, tls: Arc<rustls::ClientConfig>, within: Duration) -> Channel {
+    target
+        .endpoint
+        .connect_with_connector_lazy(connector(target, tls, within))
+}
+
+fn connector(
+    target: &Target,
+    tls: Arc<rustls::ClientConfig>,
+    within: Duration,
+) -> impl tower::Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send + Unpin>
++ Send
++ 'static {
+    let tls = TlsConnector::from(tls);
+    let (authority, name) = (target.authority.clone(), target.server_name.clone());
+    tower::service_fn(move |_: Uri| {
+        let (tls, authority, name) = (tls.clone(), authority.clone(), name.clone());
+        Box::pin(async move { handshake(tls, &authority, name, within).await.map(TokioIo::new) })
+    })
+}
+
+/// Where to connect to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// As configured.
+    pub address: String,
     authority: String,
     server_name: ServerName<'static>,
-    origin: Uri,
+    endpoint: Endpoint,
 }
 
 impl Target {
-    fn parse(address: &str) -> Result<Self, ClientError> {
+    pub fn parse(address: &str) -> Result<Self, ClientError> {
         let wrong = |problem: &str| {
             ClientError::configuration(format!(
                 "`{address}` is not an address: {problem}; write https://host:port"
@@ -77,11 +88,24 @@ impl Target {
         let server_name =
             ServerName::try_from(host.to_owned()).map_err(|_| wrong("its host is no name and no IP address"))?;
         Ok(Self {
+            address: address.to_owned(),
+            endpoint: endpoint(&authority, uri).map_err(|error| wrong(&error.to_string()))?,
             authority,
             server_name,
-            origin: uri,
         })
     }
+}
+
+/// tonic must not add TLS of its own, so the transport's URI is http; the origin, which the service sees, is https.
+fn endpoint(authority: &str, origin: Uri) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{authority}"))?
+        .origin(origin)
+        .user_agent(concat!("keyreeve-client/", env!("CARGO_PKG_VERSION")))?
+        .tcp_nodelay(true)
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_WITHIN)
+        .keep_alive_while_idle(true))
 }
 
 async fn handshake(
@@ -103,42 +127,6 @@ async fn handshake(
     })?
 }
 
-fn tls(config: &ClientConfig, own: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&config.ca)? {
-        roots.add(certificate).map_err(|error| unusable(&config.ca, &error))?;
-    }
-    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| unusable(&config.key, &error))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|error| ClientError::configuration(format!("TLS 1.3 cannot be set up: {error}")))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(own, key)
-        .map_err(|error| unusable(&config.certificate, &error))?;
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(tls)
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let found = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable(file, &error))?;
-    if found.is_empty() {
-        return Err(unusable(file, &"no certificate in it"));
-    }
-    Ok(found)
-}
-
-fn unusable(file: &Path, problem: &dyn std::fmt::Display) -> ClientError {
-    ClientError::configuration(format!("`{}` cannot be used: {problem}", file.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +136,6 @@ mod tests {
         for address in ["https://localhost:7443", "localhost:7443"] {
             let target = Target::parse(address).expect("it is an address");
             assert_eq!(target.authority, "localhost:7443");
-            assert_eq!(target.origin, "https://localhost:7443");
             assert_eq!(target.server_name, ServerName::try_from("localhost").expect("a name"));
         }
         let v6 = Target::parse("https://[::1]:7443").expect("it is an address");
@@ -165,7 +152,7 @@ mod tests {
             "https://:1",
             "",
         ] {
-            let error = Target::parse(address).err().expect("it is refused");
+            let error = Target::parse(address).expect_err("it is refused");
             assert_eq!(error.reason, "CONFIGURATION", "{address}");
         }
     }

@@ -3,31 +3,39 @@
 use std::{error::Error, fmt::Write, io, time::Duration};
 
 use keyreeve_envelope::{ContextError, DecryptFailed, sealed::SealError};
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
+
+use crate::v1::ItemError;
 
 /// Domain of the `ErrorInfo` that the service sends; another domain's reasons are not ours.
 const DOMAIN: &str = "keyreeve.dev";
 /// Header under which the service names the request in its audit log.
-const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 const DECRYPT_FAILED: &str = "DECRYPT_FAILED";
+pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
+pub(crate) const DRAINING: &str = "DRAINING";
+pub(crate) const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+pub(crate) const POSITION_UNKNOWN: &str = "POSITION_UNKNOWN";
 
-/// Why a call failed. No plaintext, no key is ever in it.
+/// Why a call failed. No plaintext, no key is ever in it. What to do next: [`ClientError::next_step`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
     pub code: Code,
     /// Stable, for programs: `DECRYPT_FAILED`, `PERMISSION_DENIED`, …; of the client itself: `CONFIGURATION`, `UNREACHABLE`,
-    /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`, `MALFORMED_ANSWER`; of local sealing: also `DECRYPT_FAILED`, whatever is wrong with a
-    /// message, `WRONG_MESSAGE`, `MESSAGE_TOO_LONG`, `UNFINISHED`, `IO`, `HOST_FAULT`.
+    /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`, `MALFORMED_ANSWER`, `CLOSED`; of local sealing: also `DECRYPT_FAILED`, whatever
+    /// is wrong with a message, `UNEXPECTED_MESSAGE`, `MESSAGE_TOO_LONG`, `UNFINISHED`, `IO`, `HOST_FAULT`.
     pub reason: String,
     /// For people: what happened and what to do.
     pub message: String,
-    /// Names the request in the audit log; empty if the service did not answer.
+    /// Names the request in the audit log; empty if nothing was sent.
     pub request_id: String,
     /// How long to wait before a retry, where a retry helps.
     pub retry_after: Option<Duration>,
+    /// How often it was tried; 0 if nothing was sent.
+    pub tries: u32,
 }
 
 impl ClientError {
@@ -47,16 +55,18 @@ impl ClientError {
 
     pub(crate) fn unreachable(address: &str, error: &(dyn Error + 'static)) -> Self {
         let message = format!("cannot reach the service at {address}: {}", chain(error));
-        Self::local(Code::Unavailable, "UNREACHABLE", message)
+        Self::local(Code::Unavailable, UNREACHABLE, message)
     }
 
     pub(crate) fn deadline(deadline: Duration) -> Self {
         let message = format!("no answer within {} ms", deadline.as_millis());
-        Self::local(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+        Self::local(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message)
     }
 
     pub(crate) fn checksum(field: &str) -> Self {
-        let message = format!("the checksum of `{field}` does not match: the answer changed on its way; try again");
+        let message = format!(
+            "the checksum of `{field}` does not match: TLS lets no byte change, so suspect the memory of this host or of the service's"
+        );
         Self::local(Code::DataLoss, "CHECKSUM_MISMATCH", message)
     }
 
@@ -106,6 +116,33 @@ impl ClientError {
         }
     }
 
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::local(Code::Cancelled, "CLOSED", format!("{what} was closed: make a new one"))
+    }
+
+    /// A stream that is to last ended without a status that says why.
+    pub(crate) fn ended(what: &str) -> Self {
+        Self::local(
+            Code::Unavailable,
+            UNREACHABLE,
+            format!("the service ended {what} without saying why"),
+        )
+    }
+
+    /// An answer that is no answer to what was asked.
+    pub(crate) fn unexpected(message: String) -> Self {
+        Self::local(Code::Internal, "TRANSPORT", message)
+    }
+
+    /// One message of a stream, or one item of a batch, failed.
+    pub(crate) fn of_item(item: ItemError) -> Self {
+        let retry_after = Duration::from_millis(item.retry_after_ms.into());
+        Self {
+            retry_after: Some(retry_after).filter(|wait| !wait.is_zero()),
+            ..Self::local(Code::from_i32(item.code), &item.reason, item.message)
+        }
+    }
+
     fn local(code: Code, reason: &str, message: String) -> Self {
         Self {
             code,
@@ -113,6 +150,7 @@ impl ClientError {
             message,
             request_id: String::new(),
             retry_after: None,
+            tries: 0,
         }
     }
 }
@@ -160,21 +198,44 @@ impl From<Status> for ClientError {
         let header = || Some(status.metadata().get(REQUEST_ID)?.to_str().ok()?.to_owned());
         let in_details = || Some(info?.metadata.get("request_id")?.clone());
         let request_id = details.request_info().map(|info| info.request_id.clone());
+        let (code, reason, message) = match info {
+            Some(info) => (status.code(), info.reason.as_str(), status.message().to_owned()),
+            None => of_others(&status),
+        };
         Self {
-            code: status.code(),
-            // Without our details, the answer came from tonic on this side, or from something between us and the service.
-            reason: info.map_or_else(|| "TRANSPORT".into(), |info| info.reason.clone()),
-            message: match info {
-                Some(_) => status.message().to_owned(),
-                None => format!(
-                    "the call did not reach the service, or its answer did not reach us: {}",
-                    chain(&status)
-                ),
-            },
             request_id: request_id.or_else(in_details).or_else(header).unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
+            ..Self::local(code, reason, message)
         }
     }
+}
+
+/// A status without our details: made by tonic on this side, or by something between us and the service.
+fn of_others(status: &Status) -> (Code, &'static str, String) {
+    if caused_by::<TimeoutExpired>(status) {
+        let message = "no answer within the time that was left".to_owned();
+        return (Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
+    }
+    let message = format!(
+        "the call did not reach the service, or its answer did not reach us: {}",
+        chain(status)
+    );
+    // Only a status that was made here has a cause: the connection failed, under whatever code.
+    match status.code() == Code::Unavailable || status.source().is_some() {
+        true => (Code::Unavailable, UNREACHABLE, message),
+        false => (status.code(), "TRANSPORT", message),
+    }
+}
+
+fn caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<E>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An error and its causes, without those that repeat what was said.
@@ -235,11 +296,53 @@ mod tests {
     #[test]
     fn statuses_of_others_are_told_apart() {
         let proxy = ErrorDetails::with_error_info("PERMISSION_DENIED", "proxy.example", []);
-        for status in [
-            Status::unavailable("tcp connect error"),
-            Status::with_error_details(Code::PermissionDenied, "no", proxy),
+        let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        for (status, code, reason) in [
+            (
+                Status::unavailable("no healthy upstream"),
+                Code::Unavailable,
+                UNREACHABLE,
+            ),
+            (Status::from_error(Box::new(lost)), Code::Unavailable, UNREACHABLE),
+            (
+                Status::from_error(Box::new(TimeoutExpired(()))),
+                Code::DeadlineExceeded,
+                DEADLINE_EXCEEDED,
+            ),
+            (
+                Status::with_error_details(Code::PermissionDenied, "no", proxy),
+                Code::PermissionDenied,
+                "TRANSPORT",
+            ),
         ] {
-            assert_eq!(ClientError::from(status).reason, "TRANSPORT");
+            let error = ClientError::from(status);
+            assert_eq!((error.code, error.reason.as_str()), (code, reason));
         }
+    }
+
+    #[test]
+    fn an_item_says_whether_waiting_helps() {
+        let item = |retry_after_ms| ItemError {
+            code: Code::ResourceExhausted.into(),
+            reason: "OVERLOADED".into(),
+            message: "too many requests".into(),
+            retry_after_ms,
+        };
+        assert_eq!(ClientError::of_item(item(0)).retry_after, None);
+        let error = ClientError::of_item(item(70));
+        assert_eq!(error.retry_after, Some(Duration::from_millis(70)));
+        assert_eq!(
+            (error.code, error.reason.as_str()),
+            (Code::ResourceExhausted, "OVERLOADED")
+        );
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    pub fn of(code: Code, reason: &str) -> ClientError {
+        ClientError::local(code, reason, "made by a test".into())
     }
 }

@@ -212,5 +212,5 @@ async fn that_the_service_is_not_there_is_told_apart() {
         .await
         .err()
         .unwrap();
-    assert!(error.is_unavailable() && error.reason == "TRANSPORT");
+    assert!(error.is_unavailable() && error.reason == "UNREACHABLE");
 }

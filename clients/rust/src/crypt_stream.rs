@@ -1,0 +1,207 @@
+//! The one task behind a pipeline: opens the stream, keeps it full, hands the answers out, and sends what was lost again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Streaming};
+
+use crate::{
+    Client, ClientError,
+    endpoints::Visit,
+    error::DRAINING,
+    events::{Event, EventName},
+    pipeline::{Answer, Job},
+    retry::{self, Failure, Next},
+    v1::{self, crypt_response, crypto_service_client::CryptoServiceClient},
+};
+
+const METHOD: &str = "Crypt";
+/// The service works on so many messages of a stream at once.
+const IN_FLIGHT: usize = 64;
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+
+pub(crate) struct Driver {
+    client: Client,
+    jobs: mpsc::Receiver<Job>,
+    /// Sent and lost, or refused by a node that drains: they go first.
+    again: VecDeque<Job>,
+    /// Sent and not answered, by tag.
+    under_way: HashMap<u64, Job>,
+    last_tag: u64,
+    /// Streams in a row that were lost without an answer.
+    failures: u32,
+    avoid: Option<usize>,
+    certificate_tried: bool,
+}
+
+impl Driver {
+    pub fn new(client: Client, jobs: mpsc::Receiver<Job>) -> Self {
+        Self {
+            client,
+            jobs,
+            again: VecDeque::new(),
+            under_way: HashMap::new(),
+            last_tag: 0,
+            failures: 0,
+            avoid: None,
+            certificate_tried: false,
+        }
+    }
+
+    /// Ends when all pipelines are gone and everything is answered.
+    pub async fn run(mut self) {
+        loop {
+            // A stream is opened for somebody, not for the sake of having one.
+            self.forget_given_up();
+            if self.again.is_empty() {
+                match self.jobs.recv().await {
+                    Some(job) => self.again.push_back(job),
+                    None => return,
+                }
+            }
+            let shared = self.client.shared.clone();
+            let mut visit = shared.endpoints.choose(self.avoid, true);
+            let lease = shared.channels.lease(visit.index);
+            let ended = self.stream(&mut visit, lease.channel).await;
+            let Err(error) = ended else { return };
+            visit.ended(Some(&error));
+            self.again.extend(self.under_way.drain().map(|(_, job)| job));
+            self.lost(error, visit.index, lease.generation).await;
+        }
+    }
+
+    /// One stream. `Ok`: nobody is left who could ask for anything.
+    async fn stream(&mut self, visit: &mut Visit<'_>, channel: tonic::transport::Channel) -> Result<(), ClientError> {
+        let (send, requests) = mpsc::channel(IN_FLIGHT);
+        let mut request = Request::new(ReceiverStream::new(requests));
+        self.client.options.correlation().write(request.metadata_mut());
+        let mut service = CryptoServiceClient::new(channel);
+        let opening = timeout(OPEN_WITHIN, service.crypt(request)).await;
+        let mut answers = opening.map_err(|_| ClientError::deadline(OPEN_WITHIN))??.into_inner();
+        visit.ended(None);
+        self.avoid = None;
+        loop {
+            while self.under_way.len() < IN_FLIGHT {
+                match self.again.pop_front() {
+                    Some(job) => self.send(&send, job).await,
+                    None => break,
+                }
+            }
+            tokio::select! {
+                biased;
+                answer = next(&mut answers) => self.answered(answer?),
+                job = self.jobs.recv(), if self.under_way.len() < IN_FLIGHT => match job {
+                    Some(job) => self.send(&send, job).await,
+                    None if self.under_way.is_empty() => return Ok(()),
+                    None => self.answered(next(&mut answers).await?),
+                },
+            }
+        }
+    }
+
+    /// There is room for as many as may be under way, so this does not wait.
+    async fn send(&mut self, stream: &mpsc::Sender<v1::CryptRequest>, job: Job) {
+        if job.answer.is_closed() {
+            return;
+        }
+        self.last_tag += 1;
+        let message = v1::CryptRequest {
+            tag: self.last_tag,
+            request: Some(job.request.clone()),
+        };
+        self.under_way.insert(self.last_tag, job);
+        // If the stream is broken, its answers say so.
+        let _ = stream.send(message).await;
+    }
+
+    fn answered(&mut self, answer: v1::CryptResponse) {
+        let (Some(job), Some(response)) = (self.under_way.remove(&answer.tag), answer.response) else {
+            return;
+        };
+        match response {
+            // Not worked on: the stream ends soon, and the next one takes it. It is no retry.
+            crypt_response::Response::Error(item) if item.reason == DRAINING => self.again.push_back(job),
+            response => {
+                self.failures = 0;
+                self.certificate_tried = false;
+                let _ = job.answer.send(Answer::Of(response));
+            }
+        }
+    }
+
+    /// Waits before the next stream, or gives up what was lost with this one. A new stream is one retry, however many messages it takes over.
+    async fn lost(&mut self, error: ClientError, index: usize, generation: u64) {
+        self.forget_given_up();
+        if self.again.is_empty() {
+            return;
+        }
+        self.failures += 1;
+        let shared = self.client.shared.clone();
+        let refused = error.code == Code::Unauthenticated && !self.certificate_tried;
+        let changed = refused && shared.channels.certificate_newer_than(generation);
+        self.certificate_tried |= changed;
+        let last = self
+            .again
+            .iter()
+            .map(|job| job.deadline)
+            .max()
+            .unwrap_or_else(Instant::now);
+        let failure = Failure {
+            error: &error,
+            tries: self.failures,
+            remaining: last.saturating_duration_since(Instant::now()),
+            another: shared.endpoints.another_is_closed(index),
+            certificate_changed: changed,
+        };
+        match retry::next(&failure, &shared.budget) {
+            Next::Wait(wait) => {
+                self.tell(EventName::Retry, &error, Some(wait));
+                sleep(wait).await;
+            }
+            Next::Elsewhere => {
+                self.avoid = Some(index);
+                self.tell(EventName::Retry, &error, Some(Duration::ZERO));
+            }
+            Next::NoBudget => {
+                self.tell(EventName::BudgetExhausted, &error, None);
+                self.give_up(error);
+            }
+            Next::End => self.give_up(error),
+        }
+    }
+
+    fn give_up(&mut self, mut error: ClientError) {
+        error.tries = self.failures;
+        self.failures = 0;
+        for job in self.again.drain(..) {
+            let _ = job.answer.send(Answer::Lost(error.clone()));
+        }
+    }
+
+    /// Their callers have gone, or met their deadline.
+    fn forget_given_up(&mut self) {
+        self.again.retain(|job| !job.answer.is_closed());
+    }
+
+    fn tell(&self, name: EventName, error: &ClientError, wait: Option<Duration>) {
+        self.client.shared.events.tell(&Event {
+            method: METHOD,
+            reason: &error.reason,
+            tries: self.failures,
+            wait,
+            ..Event::new(name)
+        });
+    }
+}
+
+async fn next(answers: &mut Streaming<v1::CryptResponse>) -> Result<v1::CryptResponse, ClientError> {
+    let answer = answers.message().await?;
+    answer.ok_or_else(|| ClientError::ended("the stream"))
+}

@@ -1,0 +1,209 @@
+//! The endpoints of the service: which one a try goes to (docs/clients.md, rule 6), and what it told of it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::{
+    ClientError,
+    circuit::{Circuit, CircuitState, Turn},
+    events::{Event, EventName, Events},
+};
+
+/// What a client knows of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// As configured.
+    pub address: String,
+    pub circuit: CircuitState,
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    addresses: Vec<String>,
+    state: Mutex<State>,
+    events: Events,
+}
+
+#[derive(Debug)]
+struct State {
+    circuits: Vec<Circuit>,
+    /// Where the last call went that did not try something half open.
+    last: usize,
+}
+
+/// One try at one endpoint. Must be told how it ended; dropped before that, it says nothing of the endpoint.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    endpoints: &'a Endpoints,
+    pub index: usize,
+    ended: bool,
+}
+
+impl Endpoints {
+    /// `addresses`: at least one.
+    pub fn new(addresses: Vec<String>, events: Events) -> Self {
+        let circuits = addresses.iter().map(|_| Circuit::default()).collect();
+        Self {
+            addresses,
+            state: Mutex::new(State { circuits, last: 0 }),
+            events,
+        }
+    }
+
+    pub fn address(&self, index: usize) -> &str {
+        &self.addresses[index]
+    }
+
+    /// Where the next try goes. `rather_not`: where the last one failed; `may_fail`: the call may be tried again, so it may be the one
+    /// that tries what is half open.
+    pub fn choose(&self, rather_not: Option<usize>, may_fail: bool) -> Visit<'_> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let count = state.circuits.len();
+        let mut in_turn: Vec<usize> = (0..count).map(|step| (state.last + step) % count).collect();
+        in_turn.sort_by_key(|index| Some(*index) == rather_not);
+        let closed = |state: &State, index: usize| state.circuits[index].until().is_none();
+        if may_fail && let Some(index) = in_turn.iter().find(|index| state.circuits[**index].begin_trial(now)) {
+            return self.visit(*index);
+        }
+        let index = match in_turn.iter().find(|index| closed(&state, **index)) {
+            Some(index) => *index,
+            // None is closed: the one whose time is nearest.
+            None => {
+                let nearest = in_turn.iter().min_by_key(|index| state.circuits[**index].until());
+                nearest.copied().unwrap_or_default()
+            }
+        };
+        state.last = index;
+        self.visit(index)
+    }
+
+    /// Whether a try elsewhere than at `index` may begin at once.
+    pub fn another_is_closed(&self, index: usize) -> bool {
+        let state = self.lock();
+        let mut others = state.circuits.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, circuit)| circuit.until().is_none())
+    }
+
+    pub fn health(&self) -> Vec<EndpointHealth> {
+        let now = Instant::now();
+        let state = self.lock();
+        let both = self.addresses.iter().zip(&state.circuits);
+        both.map(|(address, circuit)| EndpointHealth {
+            address: address.clone(),
+            circuit: circuit.state(now),
+        })
+        .collect()
+    }
+
+    /// A try at a chosen endpoint, whatever its circuit says.
+    pub fn visit(&self, index: usize) -> Visit<'_> {
+        Visit {
+            endpoints: self,
+            index,
+            ended: false,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Visit<'_> {
+    /// With an answer, or with `error`. A stream tells both: that it began, and how it ended.
+    pub fn ended(&mut self, error: Option<&ClientError>) {
+        self.ended = true;
+        let turn = self.endpoints.lock().circuits[self.index].ended(error, Instant::now());
+        let name = match turn {
+            Some(Turn::Opened) => EventName::CircuitOpened,
+            Some(Turn::Closed) => EventName::CircuitClosed,
+            None => return,
+        };
+        self.endpoints.events.tell(&Event {
+            endpoint: self.endpoints.address(self.index),
+            reason: error.map_or("", |error| &error.reason),
+            ..Event::new(name)
+        });
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.endpoints.lock().circuits[self.index].given_up();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::error::{UNREACHABLE, testing::of};
+
+    fn endpoints(count: usize) -> Endpoints {
+        Endpoints::new(
+            (1..=count).map(|n| format!("node-{n}:7443")).collect(),
+            Events::default(),
+        )
+    }
+
+    fn lose(endpoints: &Endpoints, index: usize) {
+        endpoints.visit(index).ended(Some(&of(Code::Unavailable, UNREACHABLE)));
+    }
+
+    fn go(endpoints: &Endpoints) -> usize {
+        let mut visit = endpoints.choose(None, true);
+        visit.ended(None);
+        visit.index
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_6_calls_stay_where_they_are_until_its_circuit_opens() {
+        let endpoints = endpoints(3);
+        assert_eq!([go(&endpoints), go(&endpoints)], [0, 0]);
+        assert!(endpoints.another_is_closed(0));
+        lose(&endpoints, 0);
+        assert_eq!([go(&endpoints), go(&endpoints)], [1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_6_with_none_closed_a_call_goes_where_the_time_is_nearest() {
+        let endpoints = endpoints(2);
+        for _ in 0..12 {
+            lose(&endpoints, 0);
+        }
+        lose(&endpoints, 1);
+        assert!(!endpoints.another_is_closed(0));
+        let at = |index: usize| endpoints.lock().circuits[index].until();
+        let nearest = if at(0) < at(1) { 0 } else { 1 };
+        assert_eq!(endpoints.choose(None, false).index, nearest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_7_one_call_tries_what_is_half_open_and_no_call_that_could_not_be_tried_again() {
+        let endpoints = endpoints(2);
+        lose(&endpoints, 0);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(endpoints.choose(None, false).index, 1, "a change without `request_id`");
+        let trial = endpoints.choose(None, true);
+        assert_eq!(trial.index, 0);
+        assert_eq!(go(&endpoints), 1, "the others go where it is closed");
+        drop(trial);
+        let mut trial = endpoints.choose(None, true);
+        assert_eq!(trial.index, 0, "the first one was given up");
+        trial.ended(None);
+        assert_eq!(endpoints.health()[0].circuit, CircuitState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_3_a_retry_prefers_another_endpoint() {
+        let endpoints = endpoints(2);
+        assert_eq!(endpoints.choose(Some(0), true).index, 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! One call from its first try to its end: counts, asks the rules, and tells the events.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use crate::{
+    ClientError,
+    client::Shared,
+    endpoints::Visit,
+    events::{Event, EventName},
+    options::{CallOptions, Correlation},
+    retry::{self, Failure, Next},
+};
+
+pub(crate) struct Tries<'a> {
+    shared: &'a Shared,
+    method: &'static str,
+    repeatable: bool,
+    allowed: Duration,
+    started: Instant,
+    pub deadline: Instant,
+    pub correlation: Correlation,
+    count: u32,
+    /// Where the last try went, if it went to an endpoint of its own.
+    endpoint: Option<usize>,
+    /// Where the last one failed, if the next one may begin elsewhere at once.
+    avoid: Option<usize>,
+    certificate_tried: bool,
+    told: bool,
+}
+
+impl<'a> Tries<'a> {
+    pub fn new(shared: &'a Shared, method: &'static str, repeatable: bool, options: &CallOptions) -> Self {
+        shared.budget.call();
+        let started = Instant::now();
+        Self {
+            shared,
+            method,
+            repeatable,
+            allowed: options.deadline,
+            started,
+            deadline: started + options.deadline,
+            correlation: options.correlation(),
+            count: 0,
+            endpoint: None,
+            avoid: None,
+            certificate_tried: false,
+            told: false,
+        }
+    }
+
+    /// The next try goes to an endpoint.
+    pub fn visit(&mut self) -> Visit<'a> {
+        self.count += 1;
+        let visit = self.shared.endpoints.choose(self.avoid, self.repeatable);
+        self.endpoint = Some(visit.index);
+        visit
+    }
+
+    /// The next try goes over a stream that is there for many calls.
+    pub fn ride(&mut self) {
+        self.count += 1;
+    }
+
+    /// What is left until the deadline.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub fn out_of_time(&self) -> ClientError {
+        ClientError::deadline(self.allowed)
+    }
+
+    pub fn succeeded(&mut self) {
+        self.tell_end("OK");
+    }
+
+    /// The last try ended with `error`. Returns after the wait if there is to be another one. `generation`: of the certificate that it showed.
+    /// Errors: how the call ended.
+    pub async fn failed(&mut self, mut error: ClientError, generation: Option<u64>) -> Result<(), ClientError> {
+        error.tries = self.count;
+        let wait = match self.next(&error, generation) {
+            Next::Wait(wait) => {
+                self.avoid = None;
+                wait
+            }
+            Next::Elsewhere => {
+                self.avoid = self.endpoint;
+                Duration::ZERO
+            }
+            Next::NoBudget => {
+                self.tell(EventName::BudgetExhausted, &error.reason, None);
+                return Err(self.ended(error));
+            }
+            Next::End => return Err(self.ended(error)),
+        };
+        self.tell(EventName::Retry, &error.reason, Some(wait));
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, error: &ClientError, generation: Option<u64>) -> Next {
+        if !self.repeatable {
+            return Next::End;
+        }
+        let refused = error.code == Code::Unauthenticated && !self.certificate_tried;
+        let changed = refused && generation.is_some_and(|shown| self.shared.channels.certificate_newer_than(shown));
+        self.certificate_tried |= changed;
+        let failure = Failure {
+            error,
+            tries: self.count,
+            remaining: self.remaining(),
+            another: self
+                .endpoint
+                .is_some_and(|index| self.shared.endpoints.another_is_closed(index)),
+            certificate_changed: changed,
+        };
+        retry::next(&failure, &self.shared.budget)
+    }
+
+    /// The call ends with `error`, without another try.
+    pub fn ended(&mut self, mut error: ClientError) -> ClientError {
+        if error.request_id.is_empty() {
+            error.request_id = self.correlation.request_id().to_owned();
+        }
+
+        self.tell_end(&error.reason);
+        error
+    }
+
+    fn tell_end(&mut self, reason: &str) {
+        self.told = true;
+        self.tell(EventName::Call, reason, None);
+    }
+
+    fn tell(&self, name: EventName, reason: &str, wait: Option<Duration>) {
+        self.shared.events.tell(&Event {
+            method: self.method,
+            endpoint: self.endpoint.map_or("", |index| self.shared.endpoints.address(index)),
+            reason,
+            tries: self.count,
+            wait,
+            duration: Some(self.started.elapsed()),
+            request_id: self.correlation.request_id(),
+            ..Event::new(name)
+        });
+    }
+}
+
+/// The caller gave it up.
+impl Drop for Tries<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell_end("CANCELLED");
+        }
+    }
+}
