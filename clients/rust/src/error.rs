@@ -73,7 +73,7 @@ impl ClientError {
     /// A message is sound, or not looked at further, and is not the one that its caller expects.
     pub(crate) fn wrong_message() -> Self {
         let message = "this is another message than the expected one: it may be an older one put in its place";
-        Self::local(Code::InvalidArgument, "WRONG_MESSAGE", message.into())
+        Self::local(Code::FailedPrecondition, "UNEXPECTED_MESSAGE", message.into())
     }
 
     /// A writer that failed before, or was ended, is used again.

@@ -142,7 +142,7 @@ fn of_file(name: &str, error: keyreeve_client::ClientError) -> Failure {
         "DECRYPT_FAILED" => {
             "\n`keyreeve inspect FILE` shows its keys and the context that it stores; the pairs of --context may differ, or bytes were changed"
         }
-        "WRONG_MESSAGE" => "\n`keyreeve inspect FILE` shows its message id",
+        "UNEXPECTED_MESSAGE" => "\n`keyreeve inspect FILE` shows its message id",
         "IO" | "UNFINISHED" | "MESSAGE_TOO_LONG" => "",
         _ => return error.into(),
     };

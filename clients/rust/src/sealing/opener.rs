@@ -73,7 +73,7 @@ impl Opener {
 
     /// From what stands before the chunks to the keys that open them; what follows needs the service no more.
     ///
-    /// Errors: `WRONG_MESSAGE`; `DECRYPT_FAILED` for whatever else is wrong with the message, its context or its keys.
+    /// Errors: `UNEXPECTED_MESSAGE`; `DECRYPT_FAILED` for whatever else is wrong with the message, its context or its keys.
     pub async fn unlock(&self, front: &Front, expected: &Expectation) -> Result<MessageOpener, ClientError> {
         let context = expected.check(&front.header, front.commitment())?;
         let (key, wrapped, envelope) = self.first_match(front).await?;

@@ -190,7 +190,7 @@ async fn an_older_message_is_told_from_the_expected_one() {
     for expected in [&by_id, &by_identity] {
         assert_eq!(opener.open(&new, expected).await.unwrap().as_bytes(), b"hello");
         let asked = double.service().unwrapped;
-        assert_eq!(reason(&opener, &old, expected).await, "WRONG_MESSAGE");
+        assert_eq!(reason(&opener, &old, expected).await, "UNEXPECTED_MESSAGE");
         assert_eq!(
             double.service().unwrapped,
             asked,
@@ -198,7 +198,7 @@ async fn an_older_message_is_told_from_the_expected_one() {
         );
     }
     let other = Expectation::context(table()).message_id(MessageId::from_bytes([7; 16]));
-    assert_eq!(reason(&opener, &new, &other).await, "WRONG_MESSAGE");
+    assert_eq!(reason(&opener, &new, &other).await, "UNEXPECTED_MESSAGE");
 }
 
 #[tokio::test]
