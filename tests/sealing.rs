@@ -4,11 +4,14 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use keyreeve_client::sealing::{front::Front, rewrap::Existing};
-use keyreeve_client::{CacheLimits, Client, ClientConfig, EncryptionContext, Expectation, Opener, Sealer};
-use support::{ADMIN, SHOP, STAGING, TestServer, key_name, shared};
+use keyreeve_client::{CacheLimits, Client, ClientConfig, EncryptionContext, Expectation, KeyWatcher, Opener, Sealer};
+use support::{ADMIN, SHOP, STAGING, TestServer, key_name, shared, until};
 
 fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
     EncryptionContext::from_pairs(pairs.iter().copied()).unwrap()
@@ -178,6 +181,45 @@ async fn a_suspended_key_opens_nothing_but_what_a_cache_still_holds() {
     sealer.evict(id.parse().unwrap());
     assert_eq!(reason(&caching).await.as_deref(), Some("STATE_FORBIDS"));
     assert_eq!(sealer.seal(b"again", &ec).await.err().unwrap().reason, "STATE_FORBIDS");
+}
+
+#[tokio::test]
+async fn a_cache_that_is_told_of_changes_uses_the_new_version_and_lets_stopped_ones_go() {
+    let server = shared().await;
+    let key = create(server, "dev/shop/sealing-told").await;
+    let client = client(server, ADMIN).await;
+    let ec = context(&[("table", "orders")]);
+    let limits = CacheLimits::default;
+    let sealer = Arc::new(Sealer::new(client.clone(), &key).with_cache(limits()).unwrap());
+    let opener = Arc::new(Opener::new(client.clone(), &key).with_cache(limits()).unwrap());
+    let watched = [key.clone()];
+    let _of_sealer = KeyWatcher::start(&client, watched.clone(), sealer.clone());
+    let _of_opener = KeyWatcher::start(&client, watched, opener.clone());
+    let version = async || {
+        let sealed = sealer.seal(b"hello", &ec).await.unwrap();
+        let wrapped = Front::split(&sealed).unwrap().0.header().wrapped_keys()[0].clone();
+        (sealed, wrapped.envelope_header().unwrap().key_version().number())
+    };
+    let (sealed, first) = version().await;
+    assert_eq!(first, 1);
+    opener.open(&sealed, &orders()).await.unwrap();
+
+    server.admin().await.rotate("dev/shop/sealing-told").await.unwrap();
+    until("the sealer knows of the rotation", async || version().await.1 == 2).await;
+    let request = keyreeve_client::v1::CompromiseKeyRequest {
+        name: key.clone(),
+        version: 1,
+        reason: "test".into(),
+        ..Default::default()
+    };
+    client.compromise_key(request).await.unwrap();
+    let stopped = async || {
+        let opened = opener.open(&sealed, &orders()).await;
+        opened.err().is_some_and(|error| error.reason == "STATE_FORBIDS")
+    };
+    until("the opener knows that version 1 is compromised", stopped).await;
+    let (sealed, _) = version().await;
+    opener.open(&sealed, &orders()).await.unwrap();
 }
 
 #[tokio::test]

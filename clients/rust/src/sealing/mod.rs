@@ -32,6 +32,7 @@
 //! | [`files`] | files that appear whole or not at all |
 //! | [`rewrap`] | other wrapped keys before the same payload |
 //! | `cache`, `shelf`, [`limits`] | data keys kept for a while, off by default |
+//! | `told` | a cache that hears of a rotation or another state lets the keys go |
 //!
 //! Plaintext is in buffers that are wiped; what is handed to a caller, or by him, is his. The format: `docs/formats.md`, section 4.
 
@@ -53,6 +54,7 @@ pub mod reader;
 pub mod rewrap;
 pub mod sealer;
 mod shelf;
+mod told;
 pub mod writer;
 
 #[cfg(test)]
