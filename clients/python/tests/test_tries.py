@@ -155,6 +155,16 @@ def test_rule_7_a_lost_connection_opens_the_circuit_at_once_and_one_call_tries_i
     assert [n for n in world.names() if n.startswith("circuit")] == ["circuit_opened", "circuit_closed"]
 
 
+def test_rule_7_a_call_that_may_not_be_tried_again_tries_nothing_while_it_has_a_choice() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    tries.failed(errors.Unreachable("no"))
+    world.now += 0.11
+    assert world.call(repeatable=False).begin() == "b:1"
+    assert world.call().begin() == "a:1"
+
+
 def test_rule_7_three_failures_in_a_row_open_it_and_a_refusal_in_between_does_not_count() -> None:
     world = World()
     for error in (

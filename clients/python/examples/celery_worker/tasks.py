@@ -15,13 +15,14 @@ from keyreeve.errors import Draining, Overloaded, TokenUnavailable, Unreachable
 KEY = "dev/shop/mails"
 
 app = Celery("tasks", broker=os.environ.get("BROKER", "memory://"), backend=os.environ.get("BACKEND"))
-app.conf.update(
-    broker_transport_options=(
-        {"data_folder_in": folder, "data_folder_out": folder} if (folder := os.environ.get("BROKER_FOLDER")) else {}
-    ),
-    task_acks_late=True,
-    broker_connection_retry_on_startup=True,
-)
+app.conf.update(task_acks_late=True, broker_connection_retry_on_startup=True)
+if folder := os.environ.get("BROKER_FOLDER"):
+    # For the test: a broker made of files.
+    app.conf.broker_transport_options = {
+        "data_folder_in": folder,
+        "data_folder_out": folder,
+        "control_folder": f"{folder}/control",
+    }
 
 _client: Client | None = None
 

@@ -63,8 +63,11 @@ class Endpoints:
         self._jitter = jitter
         self._lock = threading.Lock()
 
-    def choose(self, *, rather_not: str = "") -> str:
-        """Address for the next try. `rather_not`: where the last one failed, if that call may go elsewhere."""
+    def choose(self, *, rather_not: str = "", repeatable: bool = True) -> str:
+        """Address for the next try. `rather_not`: where the last one failed, if that call may go elsewhere.
+
+        `repeatable`: whether the call may be the one that tries what is half open; another one is, if there is a choice.
+        """
         with self._lock:
             now = self._clock()
             start = self._all.index(self._last)
@@ -73,14 +76,14 @@ class Endpoints:
             # One call tries what is half open; the others go where it is closed.
             trial = [e for e in in_turn if e.circuit(now) == "half_open" and not e.trying]
             closed = [e for e in in_turn if e.circuit(now) == "closed"]
-            if trial:
+            if trial and (repeatable or not closed):
                 chosen = trial[0]
                 chosen.trying = True
             elif closed:
                 chosen = closed[0]
             else:
                 chosen = min(in_turn, key=lambda e: e.until)
-            if not trial:
+            if chosen not in trial:
                 self._last = chosen
             return chosen.address
 

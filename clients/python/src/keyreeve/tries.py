@@ -83,7 +83,7 @@ class Tries:
     def begin(self) -> str:
         """The endpoint of the next try."""
         self._count += 1
-        self._endpoint = self._rules.endpoints.choose(rather_not=self._avoided)
+        self._endpoint = self._rules.endpoints.choose(rather_not=self._avoided, repeatable=self._repeatable)
         return self._endpoint
 
     @property
