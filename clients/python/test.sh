@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [PYTEST ARGUMENTS]: builds the wheel, installs it into a virtual environment under target/, then ruff, mypy and pytest,
-# examples included.
+# test.sh [PYTEST ARGUMENTS]: builds the wheel, installs it into a virtual environment under target/, then ruff, mypy and pytest;
+# without arguments the examples too.
 # The service is `keyreeve dev` of $KEYREEVE_BIN, or of this build; PYTHON is the interpreter (3.10 or newer).
 set -euo pipefail
 
@@ -20,7 +20,7 @@ pip=("$place/bin/python" -m pip --quiet --disable-pip-version-check)
 rm -rf "$place/wheel"
 "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$place/wheel" "$here"
 wheel=("$place"/wheel/keyreeve-*.whl)
-"${pip[@]}" install "${wheel[0]}[test,examples]"
+"${pip[@]}" install "${wheel[0]}[test]"
 "${pip[@]}" install --force-reinstall --no-deps "${wheel[0]}"
 
 cd "$here"
@@ -28,3 +28,4 @@ cd "$here"
 "$place/bin/ruff" format --check --quiet
 "$place/bin/mypy"
 "$place/bin/python" -m pytest "$@"
+[ $# -gt 0 ] || "$here/examples/test.sh"

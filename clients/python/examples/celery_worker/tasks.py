@@ -8,7 +8,6 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
-
 from keyreeve import Client
 from keyreeve.errors import Draining, Overloaded, TokenUnavailable, Unreachable
 

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.dev import Dev
-
 from keyreeve import Client
+from support.dev import Dev
 
 
 def test_a_forked_worker_opens_what_the_application_queued(
@@ -20,14 +19,14 @@ def test_a_forked_worker_opens_what_the_application_queued(
     monkeypatch.setenv("BROKER", "filesystem://")
     monkeypatch.setenv("BROKER_FOLDER", str(tmp_path / "queue"))
     monkeypatch.setenv("BACKEND", f"file://{tmp_path / 'results'}")
-    from celery_worker import tasks
+    import tasks
 
     command = [
         sys.executable,
         "-m",
         "celery",
         "-A",
-        "celery_worker.tasks",
+        "tasks",
         "worker",
         "-P",
         "prefork",
@@ -36,7 +35,7 @@ def test_a_forked_worker_opens_what_the_application_queued(
         "-l",
         "INFO",
     ]
-    examples = str(Path(__file__).parents[1])
+    examples = str(Path(__file__).parent)
     paths = os.pathsep.join([examples, *filter(None, [os.environ.get("PYTHONPATH")])])
     log = tmp_path / "log"
     with open(log, "wb") as out:

@@ -48,7 +48,7 @@ def optional(client: Client, file: Path) -> SecretBytes | None:
     try:
         return _opened(client, file)
     except KeyreeveError as error:
-        log.error("going on without %s: %s", file.name, error)
+        log.error("going on without %s: %s", file.name, error)  # noqa: TRY400 - its text says all
         return None
 
 

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from cold_start import start
-from support.dev import Dev
-
 from keyreeve import Client
 from keyreeve.errors import DecryptFailed, Unreachable
+from support.dev import Dev
+
+import start
 
 
 @pytest.fixture

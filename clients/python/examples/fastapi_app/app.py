@@ -9,7 +9,6 @@ from typing import Annotated
 
 from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-
 from keyreeve import AsyncClient, KeyreeveError
 from keyreeve.errors import PermissionDenied
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import fastapi_app.app as example
 import pytest
 from fastapi.testclient import TestClient
+from keyreeve import Client
 from support.dev import Dev
 
-from keyreeve import Client
+import app as example
 
 
 def test_notes_are_kept_encrypted_and_come_back(dev: Dev, client: Client, environment: None) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from keyreeve import Client, Opener, Sealer, SecretStr
 from sqlalchemy import Dialect, LargeBinary
 from sqlalchemy.types import TypeDecorator
-
-from keyreeve import Client, Opener, Sealer, SecretStr
 
 KEY = "dev/shop/customers"
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy_column import encrypted
-from sqlalchemy_column.encrypted import Encrypted
-
 from keyreeve import Client, SecretStr
 from keyreeve.errors import DecryptFailed
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+import encrypted
+from encrypted import Encrypted
 
 
 class Base(DeclarativeBase):
