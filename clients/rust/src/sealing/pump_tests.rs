@@ -46,25 +46,46 @@ async fn memory_does_not_grow_with_the_message() {
     }
 }
 
-/// Gives zero bytes, and panics after so many reads.
+/// Panics after so many reads or writes.
 struct Panicking(usize);
+
+impl Panicking {
+    fn used(&mut self) {
+        self.0 = self.0.checked_sub(1).expect("this stream is defective");
+    }
+}
 
 impl Read for Panicking {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0 = self.0.checked_sub(1).expect("the reader is defective");
+        self.used();
         into.fill(0);
         Ok(into.len())
     }
 }
 
+impl Write for Panicking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.used();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A batch whose writer panicked is never written: the threads behind it would wait for their turn for ever.
 #[tokio::test]
-async fn a_reader_that_panics_leaves_no_thread_waiting() {
+async fn a_stream_that_panics_leaves_no_thread_waiting() {
     let sealer = Sealer::new(Double::new(), ORDERS);
     let key = sealer.begin(&context(&[])).await.unwrap().key;
-    for reads in [0, 1, 100, 1_000] {
-        let work = || stream::<SealBatch, _, _>(&key, Panicking(reads), io::sink(), 4);
+    let panics = |work: &dyn Fn()| {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         assert!(result.is_err(), "the panic goes on");
+    };
+    for uses in [0, 1, 100] {
+        panics(&|| drop(stream::<SealBatch, _, _>(&key, Panicking(uses), io::sink(), 4)));
+        panics(&|| drop(stream::<SealBatch, _, _>(&key, io::repeat(7), Panicking(uses), 4)));
     }
 }
 
