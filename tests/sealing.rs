@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -252,4 +254,31 @@ async fn files_and_streams_go_through_the_same_service() {
         .await
         .unwrap();
     assert!(read == plaintext);
+}
+
+/// A killed `open` leaves neither the file nor a part of it, though most of the plaintext was written.
+#[tokio::test]
+async fn an_opening_that_is_killed_leaves_nothing() {
+    let server = shared().await;
+    let key = create(server, "dev/shop/sealing-killed").await;
+    let sealer = Sealer::new(client(server, ADMIN).await, &key);
+    let sealed = sealer.seal(&vec![7; 8 << 20], &context(&[])).await.unwrap();
+    let (certificate, private_key) = server.client_ca.client(ADMIN).write(&server.path("tls"), "killed");
+    let directory = tempfile::tempdir_in(server.directory.path()).unwrap();
+    let mut opening = Command::new(env!("CARGO_BIN_EXE_keyreeve"))
+        .args(["open", "--with", &key, "-", "--out"])
+        .arg(directory.path().join("opened"))
+        .env("KEYREEVE_ADDR", format!("https://{}", server.listen))
+        .env("KEYREEVE_CA", server.path("tls/server-ca.pem"))
+        .env("KEYREEVE_CERT", certificate)
+        .env("KEYREEVE_KEY", private_key)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // When this much has gone through the pipe, all but the last batches were opened and written.
+    opening.stdin.as_mut().unwrap().write_all(&sealed[..7 << 20]).unwrap();
+    opening.kill().unwrap();
+    opening.wait().unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }

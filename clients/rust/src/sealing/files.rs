@@ -1,25 +1,34 @@
 //! Files: sealed, opened and wrapped anew into files that appear whole or not at all.
 //!
-//! The new file is made beside the target, synced, and renamed over it. An opened file belongs to its owner alone (0600), and is seen
-//! under its name only after the last chunk verified; what an interrupted or failed one had by then is removed.
+//! The new file is made without a name on the target's file system, synced, and given the name only then. So whatever ends the process
+//! in between, a kill or a power cut, leaves nothing of it. Where a file system has no such files, it is made beside the target under a
+//! name of its own, and removed on an error, but not when the process is killed. An opened file belongs to its owner alone (0600), and has
+//! its name only after the last chunk verified.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{File, Permissions},
     io::{self, Seek, SeekFrom},
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use keyreeve_envelope::{EncryptionContext, sealed::Identity};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use tempfile::NamedTempFile;
 
 use super::{Expectation, Opener, Sealer, front::Front, rewrap::Existing};
 use crate::ClientError;
 
-/// A file that is being made. Removed if it is dropped before [`Self::publish`].
+/// A file that is being made. Gone if it is dropped before [`Self::publish`].
 pub struct NewFile {
-    file: NamedTempFile,
+    file: Making,
+    directory: PathBuf,
     target: PathBuf,
+}
+
+enum Making {
+    Unnamed(File),
+    Named(NamedTempFile),
 }
 
 impl NewFile {
@@ -38,29 +47,55 @@ impl NewFile {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let file = tempfile::Builder::new()
-            .prefix(".keyreeve-")
-            .suffix(".part")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(directory);
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(directory, flags, Mode::from_raw_mode(mode)) {
+            Ok(file) => Making::Unnamed(file.into()),
+            Err(_) => {
+                let named = beside()
+                    .permissions(Permissions::from_mode(mode))
+                    .tempfile_in(directory);
+                Making::Named(named.map_err(|error| of_file("make a file beside", target, &error))?)
+            }
+        };
         Ok(Self {
-            file: file.map_err(|error| of_file("make a file beside", target, &error))?,
+            file,
+            directory: directory.to_owned(),
             target: target.to_owned(),
         })
     }
 
     /// Where to write.
     pub fn as_file(&self) -> &File {
-        self.file.as_file()
+        match &self.file {
+            Making::Unnamed(file) => file,
+            Making::Named(file) => file.as_file(),
+        }
     }
 
     /// Syncs it and gives it its name; a file that had it is replaced.
     pub fn publish(self) -> Result<(), ClientError> {
         let failed = |error: &io::Error| of_file("write", &self.target, error);
-        self.file.as_file().sync_all().map_err(|error| failed(&error))?;
-        self.file.persist(&self.target).map_err(|error| failed(&error.error))?;
-        Ok(())
+        self.as_file().sync_all().map_err(|error| failed(&error))?;
+        let renamed = match self.file {
+            Making::Unnamed(file) => {
+                // A link cannot replace a file, a rename can: for a moment the whole file has a name beside the target.
+                let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let link = |path: &Path| Ok(linkat(CWD, &*open, CWD, path, AtFlags::SYMLINK_FOLLOW)?);
+                let named = beside()
+                    .make_in(&self.directory, link)
+                    .map_err(|error| failed(&error))?;
+                named.persist(&self.target).map_err(|error| error.error).map(drop)
+            }
+            Making::Named(file) => file.persist(&self.target).map_err(|error| error.error).map(drop),
+        };
+        renamed.map_err(|error| failed(&error))
     }
+}
+
+fn beside() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".keyreeve-").suffix(".part");
+    builder
 }
 
 impl Sealer {
@@ -126,7 +161,7 @@ impl Opener {
                 io::Write::write_all(&mut output, &header.encode())?;
                 input.seek(SeekFrom::Start(front.header.encoded_len() as u64))?;
                 io::copy(&mut input, &mut output)?;
-                fs::set_permissions(new.file.path(), mode)
+                output.set_permissions(mode)
             };
             copy().map_err(|error| failed(&error))?;
             new.publish()

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::sealing::double::{ARCHIVE, Double, ORDERS, context, plaintext};
 
@@ -104,4 +106,41 @@ async fn a_file_that_cannot_be_made_or_read_is_named() {
     let (from, to) = (fixture.path("plain"), fixture.path("taken"));
     assert!(fixture.sealer.seal_file(from, to, &context(&[])).await.is_err());
     assert_eq!(fixture.names(), ["plain", "sealed", "taken"]);
+}
+
+/// What kills the process meanwhile leaves nothing, since there is no name to leave.
+#[test]
+fn a_file_that_is_being_made_has_no_name_yet() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("opened");
+    let new = NewFile::opened(&target).unwrap();
+    io::Write::write_all(&mut new.as_file(), b"plaintext").unwrap();
+    let entries = || fs::read_dir(directory.path()).unwrap().count();
+    match new.file {
+        Making::Unnamed(_) => assert_eq!(entries(), 0),
+        Making::Named(_) => assert!(!target.exists(), "this file system has no unnamed files"),
+    }
+    new.publish().unwrap();
+    assert_eq!((entries(), fs::read(&target).unwrap()), (1, b"plaintext".to_vec()));
+    drop(NewFile::sealed(&target).unwrap());
+    assert_eq!(entries(), 1);
+}
+
+#[test]
+fn a_file_on_a_file_system_without_unnamed_files_is_made_beside_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("opened");
+    let named = || NewFile {
+        file: Making::Named(beside().tempfile_in(directory.path()).unwrap()),
+        directory: directory.path().to_owned(),
+        target: target.clone(),
+    };
+    drop(named());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    io::Write::write_all(&mut named().as_file(), b"lost").unwrap();
+    let new = named();
+    io::Write::write_all(&mut new.as_file(), b"kept").unwrap();
+    new.publish().unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"kept");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
