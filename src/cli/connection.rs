@@ -11,7 +11,7 @@ use super::failure::Failure;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Address of the service, https://host:port
+    /// Address of the service, https://host:port; several with commas between them
     #[arg(long, env = "KEYREEVE_ADDR", hide_env_values = true)]
     addr: Option<String>,
     /// Authorities of the server's certificate (PEM)

@@ -42,6 +42,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Certificates come from files, or from a [`CertificateSource`]; the feature `spiffe` has one for the SPIFFE Workload API, `WorkloadApi`.
+//!
 //! # Many operations
 //!
 //! A [`Pipeline`] carries single operations of many callers over one stream; batches (`batch_encrypt`, …) are for one caller who has many.
@@ -107,6 +109,8 @@ pub mod sealing;
 mod tls;
 mod tries;
 mod watch;
+#[cfg(feature = "spiffe")]
+mod workload_api;
 
 pub use certificates::{CertificateFiles, CertificateSource, Certificates};
 pub use circuit::CircuitState;
@@ -123,3 +127,5 @@ pub use sealing::{CacheLimits, DataKeys, Expectation, OfflineBudget, Opener, Sea
 /// The gRPC code of a [`ClientError`].
 pub use tonic::Code;
 pub use watch::{KeyListener, KeyWatcher};
+#[cfg(feature = "spiffe")]
+pub use workload_api::WorkloadApi;

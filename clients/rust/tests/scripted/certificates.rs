@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Signs for both sides.
@@ -35,9 +37,22 @@ impl Authority {
 
     /// For `localhost`, whichever side it is.
     pub fn leaf(&self) -> Leaf {
+        self.sign(SanType::DnsName("localhost".try_into().unwrap()))
+    }
+
+    /// An X.509-SVID.
+    #[allow(dead_code)] // of one test program
+    pub fn workload(&self, spiffe_id: &str) -> Leaf {
+        self.sign(SanType::URI(spiffe_id.try_into().unwrap()))
+    }
+
+    fn sign(&self, name: SanType) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        params.subject_alt_names = vec![name];
+        params.is_ca = IsCa::ExplicitNoCa; // an X.509-SVID says so
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf {
             certificate: certificate.der().clone(),
