@@ -87,22 +87,33 @@ impl Driver {
         let mut answers = opening.map_err(|_| ClientError::deadline(OPEN_WITHIN))??.into_inner();
         visit.ended(None);
         self.avoid = None;
+        // Once the node has refused a message because it drains, nothing more is sent to it; what is under way is answered first.
+        let mut draining = None;
         loop {
-            while self.under_way.len() < IN_FLIGHT {
+            while draining.is_none() && self.under_way.len() < IN_FLIGHT {
                 match self.again.pop_front() {
                     Some(job) => self.send(&send, job).await,
                     None => break,
                 }
             }
-            tokio::select! {
-                biased;
-                answer = next(&mut answers) => self.answered(answer?),
-                job = self.jobs.recv(), if self.under_way.len() < IN_FLIGHT => match job {
-                    Some(job) => self.send(&send, job).await,
-                    None if self.under_way.is_empty() => return Ok(()),
-                    None => self.answered(next(&mut answers).await?),
-                },
+            if self.under_way.is_empty()
+                && let Some(error) = draining
+            {
+                return Err(error);
             }
+            let answer = tokio::select! {
+                biased;
+                answer = next(&mut answers) => answer?,
+                job = self.jobs.recv(), if draining.is_none() && self.under_way.len() < IN_FLIGHT => match job {
+                    Some(job) => {
+                        self.send(&send, job).await;
+                        continue;
+                    }
+                    None if self.under_way.is_empty() => return Ok(()),
+                    None => next(&mut answers).await?,
+                },
+            };
+            draining = self.answered(answer).or(draining);
         }
     }
 
@@ -121,17 +132,21 @@ impl Driver {
         let _ = stream.send(message).await;
     }
 
-    fn answered(&mut self, answer: v1::CryptResponse) {
+    /// Hands an answer out. Returns the refusal of a node that drains: the message was not worked on, and the next stream takes it.
+    fn answered(&mut self, answer: v1::CryptResponse) -> Option<ClientError> {
         let (Some(job), Some(response)) = (self.under_way.remove(&answer.tag), answer.response) else {
-            return;
+            return None;
         };
         match response {
-            // Not worked on: the stream ends soon, and the next one takes it. It is no retry.
-            crypt_response::Response::Error(item) if item.reason == DRAINING => self.again.push_back(job),
+            crypt_response::Response::Error(item) if item.reason == DRAINING => {
+                self.again.push_back(job);
+                Some(ClientError::of_item(item))
+            }
             response => {
                 self.failures = 0;
                 self.certificate_tried = false;
                 let _ = job.answer.send(Answer::Of(response));
+                None
             }
         }
     }

@@ -34,6 +34,18 @@ async fn a_draining_node_costs_no_call_while_another_serves_and_is_used_again_la
 }
 
 #[tokio::test]
+async fn rule_3_a_node_whose_token_is_away_is_left_at_once_though_its_circuit_is_closed() {
+    let world = World::new();
+    let (one, two) = (world.service().await, world.service().await);
+    let client = world.client(&[&one, &two]).await;
+    one.reply([unavailable("TOKEN_UNAVAILABLE")]);
+    client.encrypt(encrypt()).await.unwrap();
+    assert_eq!((one.seen().len(), two.seen().len()), (1, 1));
+    assert_eq!(world.told(EventName::Retry)[0].wait, Some(Duration::ZERO));
+    assert!(world.told(EventName::CircuitOpened).is_empty(), "rule 7");
+}
+
+#[tokio::test]
 async fn one_endpoint_is_enough_to_begin() {
     let world = World::new();
     let (mut one, two) = (world.service().await, world.service().await);

@@ -74,6 +74,23 @@ async fn what_a_lost_stream_left_unanswered_is_sent_again_on_a_new_one() {
 }
 
 #[tokio::test]
+async fn what_a_draining_node_refused_goes_to_the_next_stream_and_nothing_more_to_this_one() {
+    let world = World::new();
+    let service = world.service().await;
+    let pipeline = pipeline(&world, &service).await;
+    pipeline.encrypt(encrypt()).await.unwrap();
+    let refused = || Reply::Refuse(status(Code::Unavailable, "DRAINING", None));
+    service.reply([Reply::Good, refused(), refused()]);
+    for _ in 0..3 {
+        for answer in at_once(&pipeline, 3).join_all().await {
+            assert!(answer.unwrap());
+        }
+    }
+    assert_eq!((streams(&service), service.messages()), (2, 1 + 9 + 2));
+    assert_eq!(world.told(EventName::Retry).len(), 1);
+}
+
+#[tokio::test]
 async fn an_overloaded_message_is_sent_again_after_its_delay_and_the_stream_goes_on() {
     let world = World::new();
     let service = world.service().await;
