@@ -30,6 +30,7 @@ test: install ## Everything CI runs: lint, short fuzzing, every test on SoftHSM 
 	fuzz/run.sh 10
 	KEYREEVE_CAMPAIGN=500 KEYREEVE_CAMPAIGN_ON_THREADS=25 KEYREEVE_KRYOPTIC="$$(tests/kryoptic/build.sh)" \
 		tests/counted.sh cargo test --workspace --locked --no-fail-fast
+	cargo test -p keyreeve-client --locked --features spiffe --test workload_api
 	clients/python/test.sh
 
 demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a refusal, the audit log
