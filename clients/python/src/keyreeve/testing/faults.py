@@ -21,7 +21,7 @@ from keyreeve.testing.refusals import RETRY_SOON, Refusal
 
 Make = Callable[[str, str], Refusal]
 
-OF_CLIENTS = {"CONFIGURATION", "UNREACHABLE", "TRANSPORT", "MALFORMED_ANSWER", "CLOSED", "WRONG_MESSAGE"}
+OF_CLIENTS = {"CONFIGURATION", "UNREACHABLE", "TRANSPORT", "MALFORMED_ANSWER", "CLOSED", "UNEXPECTED_MESSAGE"}
 """Reasons that clients make themselves (docs/clients.md)."""
 _TEXTS = {
     "CONFLICT": "the object was changed by someone else meanwhile: read it again, then retry",
