@@ -24,7 +24,10 @@ const CALLERS: usize = 8;
 
 /// Calls of a client, as its events tell them.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(EventName, String, u32, Option<Duration>)>>>);
+struct Told(Arc<Mutex<Vec<ToldEvent>>>);
+
+/// Name, reason, tries, wait.
+type ToldEvent = (EventName, String, u32, Option<Duration>);
 
 impl Told {
     fn of(&self, name: EventName) -> Vec<(String, u32, Option<Duration>)> {
