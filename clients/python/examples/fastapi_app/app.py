@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,8 +33,11 @@ app = FastAPI(lifespan=lifespan)
 @app.exception_handler(KeyreeveError)
 async def not_possible(_: Request, error: KeyreeveError) -> JSONResponse:
     """The caller learns the request id, with which an operator finds the call in the audit log; no more."""
-    status = 403 if isinstance(error, PermissionDenied) else 503
-    headers = {"Retry-After": str(max(1, round(error.retry_after)))} if error.retry_after else {}
+    status, headers = 500, dict[str, str]()
+    if isinstance(error, PermissionDenied):
+        status = 403
+    elif error.is_temporary:
+        status, headers = 503, {"Retry-After": str(math.ceil(error.retry_after or 1))}
     return JSONResponse({"error": error.reason, "request_id": error.request_id}, status, headers)
 
 

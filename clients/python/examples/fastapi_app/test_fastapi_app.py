@@ -23,7 +23,7 @@ def test_a_note_in_the_place_of_another_is_refused(client: Client, environment: 
         one, other = (http.post("/notes", content=text).json()["id"] for text in ("one", "other"))
         example.notes[one] = example.notes[other]
         answer = http.get(f"/notes/{one}")
-    assert answer.status_code == 503
+    assert answer.status_code == 500
     assert answer.json()["error"] == "DECRYPT_FAILED"
     assert answer.json()["request_id"]
 

@@ -19,7 +19,7 @@ def register(app: Flask) -> None:
 def answer(error: KeyreeveError) -> Response:
     """The error's text goes to the log: it names request id, reason and what to do, and no payload."""
     current_app.logger.error("%s %s: %s", request.method, request.path, error)
-    if is_temporary(error):
+    if error.is_temporary:
         wait = error.retry_after or SECONDS
         response = jsonify(error="notes cannot be opened or saved at the moment", request_id=error.request_id)
         response.status_code = 503
@@ -29,8 +29,3 @@ def answer(error: KeyreeveError) -> Response:
     response = jsonify(error="this note cannot be opened or saved", request_id=error.request_id)
     response.status_code = 500
     return response
-
-
-def is_temporary(error: KeyreeveError) -> bool:
-    """Whether the same request may succeed later (docs/clients.md, rule 2; and a deadline that was met)."""
-    return error.retry_after is not None or error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")

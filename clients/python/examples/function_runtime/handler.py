@@ -76,7 +76,7 @@ clock = Clock()
 def _failed(error: KeyreeveError) -> dict[str, Any]:
     """The error's text has no payload. 503 where another try helps: queues and gateways go by it."""
     log.error("%s", error)
-    if error.retry_after is None and error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+    if not error.is_temporary:
         return _answer(500, {"request_id": error.request_id})
     wait = math.ceil(error.retry_after or 1)
     return _answer(503, {"request_id": error.request_id}, {"Retry-After": str(wait)})

@@ -44,6 +44,11 @@ class KeyreeveError(Exception):
         self.unanswered: tuple[int, ...] = ()
         """Of a broken stream: tags that got no answer."""
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same call may succeed later although nobody changes anything: what a web server answers with 503."""
+        return self.retry_after is not None or self.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
     def __str__(self) -> str:
         about = [self.reason or self.code]
         if self.request_id:

@@ -26,7 +26,7 @@ class TryLater:
         if not isinstance(error, KeyreeveError):
             return None
         log.error("%s %s: %s", request.method, request.path, error)
-        if error.retry_after is None and error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        if not error.is_temporary:
             return HttpResponse(f"this cannot be shown: request {error.request_id}", status=500)
         wait = math.ceil(error.retry_after or SECONDS)
         return HttpResponse("try again in a moment", status=503, headers={"Retry-After": str(wait)})
