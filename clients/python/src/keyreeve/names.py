@@ -6,7 +6,7 @@ import re
 
 from keyreeve.errors import InvalidArgument
 
-_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_ID = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _COLLECTIONS = ("envs", "teams", "keys")
 
 
