@@ -166,7 +166,7 @@ impl Server {
     /// Waits until so many of its tokens serve.
     pub fn wait_for_tokens(&self, tokens: usize) -> Result<(), Failure> {
         wait_for("tokens that should serve or be missed", || {
-            Ok(self.metric("keyreeve_tokens{breaker=\"closed\"}")? == tokens as f64)
+            Ok(self.metric("keyreeve_tokens{breaker=\"closed\"")? == tokens as f64)
         })
     }
 
