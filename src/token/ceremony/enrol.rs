@@ -64,10 +64,16 @@ pub(super) fn enrol(
     };
     let mut left = None;
     if is_repeated {
-        if let Ok(statement) = keys.state(said.clone()) {
-            let left = Some(Left::Whole);
-            return Ok(Stated { statement, left, mark });
+        match keys.state(said.clone()) {
+            Ok(statement) => {
+                let left = Some(Left::Whole);
+                return Ok(Stated { statement, left, mark });
+            }
+            Err(error) if !error.is_about_keys() => return Err(error.into()),
+            Err(_) => {}
         }
+        // A token with the keys of an epoch was enrolled in the end, whatever the mark says.
+        refuse_existing(&token.session, &ROOT_KEYS)?;
         left = Some(Left::Removed(keys.remove_what_was_left()?));
     }
     let statement = keys.make(&offered, said)?;

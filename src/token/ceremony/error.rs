@@ -46,3 +46,14 @@ pub enum CeremonyError {
     #[error("an epoch number above {0} does not exist")]
     EpochsExhausted(u32),
 }
+
+impl CeremonyError {
+    /// Whether it says that keys are missing, twice there or wrong. After any other error, such as a token that failed, they may be whole.
+    pub(super) fn is_about_keys(&self) -> bool {
+        match self {
+            Self::RootKeys(RootKeyError::Call(_)) => false,
+            Self::RootKeys(_) | Self::TransferRefused => true,
+            _ => false,
+        }
+    }
+}

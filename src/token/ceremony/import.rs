@@ -36,15 +36,21 @@ pub(super) fn import(
 ) -> Result<Stated<Receipt>, CeremonyError> {
     let begun = mark.is_begun()?;
     let arrival = Arrival::receive(session, manifests, serial, transfer, begun)?;
-    let mut left = None;
     if begun {
-        if let Ok(statement) = arrival.receipt() {
-            let left = Some(Left::Whole);
-            return Ok(Stated { statement, left, mark });
+        match arrival.receipt() {
+            Ok(statement) => {
+                let left = Some(Left::Whole);
+                return Ok(Stated { statement, left, mark });
+            }
+            Err(error) if !error.is_about_keys() => return Err(error),
+            Err(_) => {}
         }
-        left = Some(Left::Removed(arrival.remove_what_was_left()?));
     }
     arrival.unwrap(&[], Life::Session)?.destroy(session)?;
+    let left = match begun {
+        true => Some(Left::Removed(arrival.remove_what_was_left()?)),
+        false => None,
+    };
     mark.begin(&transfer.sha256())?;
     let keys = arrival.unwrap(offered, Life::Token)?;
     let receipt = arrival.receipt();

@@ -83,9 +83,14 @@ impl Unfinished {
     }
 
     fn end(&self) -> Result<(), CeremonyError> {
+        self.remove().map_err(|error| self.failed(error))
+    }
+
+    /// Synced: a mark that came back after a power cut would speak of keys that others rely on by then.
+    fn remove(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Calls of the token that fail amid a step: what it made is gone again.
 
-use keyreeve::token::{TokenConfig, ceremony::Role};
+use keyreeve::token::{
+    TokenConfig,
+    ceremony::{Left, Role, TokenAtHand},
+};
 use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::presets;
 
@@ -10,7 +13,12 @@ use crate::group::{GROUP, Group, to};
 ceremonies! { false;
     a_fault_in_any_call_of_an_import_leaves_nothing => faults;
     a_token_that_fails_to_enrol_is_empty_again => failed_enrolment;
+    a_fault_in_a_repeated_import_removes_no_key => repeated_import;
+    a_fault_in_a_repeated_enrolment_removes_no_key => repeated_enrolment;
 }
+
+/// Of one function, in a step that is repeated.
+const CALLS: u64 = 16;
 
 /// Each call of the import fails once, until none is left to fail; wrapped bytes that are wrong are faults, too.
 fn faults(group: &Group) {
@@ -80,4 +88,81 @@ fn failed_enrolment(group: &Group) {
     drop(at_b);
     assert_eq!(objects(group, &b), Vec::<String>::new());
     group.enrol(&b, Role::Member);
+}
+
+/// Of each of these functions the first calls fail, one at a time, while `step`, which has ended but for its file, is repeated.
+/// `step`: whether it kept what is there.
+fn repeat(
+    group: &Group,
+    token: &TokenConfig,
+    functions: &[Function],
+    step: impl Fn(&TokenAtHand) -> Result<bool, String>,
+) {
+    let controller = Controller::listen(&group.directory.join("control"), Schedule::default()).unwrap();
+    let faulty = TokenConfig {
+        module: keyreeve_faultmod::module_path().unwrap(),
+        ..token.clone()
+    };
+    let before = objects(group, token);
+    for function in functions {
+        let mut failed = 0;
+        for nth in 1..=CALLS {
+            let fault = Fault::Return {
+                code: ReturnCode::DEVICE_ERROR,
+                when: When::Before,
+            };
+            let host = group.at(&faulty);
+            controller
+                .set(Schedule::new(1).rule(Rule::on(*function, fault).nth(nth)))
+                .unwrap();
+            let repeated = step(&host);
+            controller.clear().unwrap();
+            drop(host);
+            assert_eq!(objects(group, token), before, "{function:?} {nth}: {repeated:?}");
+            match repeated {
+                Ok(kept) => assert!(kept, "{function:?} {nth}"),
+                Err(_) => failed += 1,
+            }
+        }
+        assert!(failed > 0, "{function:?} is not called");
+    }
+}
+
+fn repeated_import(group: &Group) {
+    let (a, b) = (group.softhsm("a"), group.softhsm("b"));
+    let manifest = group.found(&[&a, &b], &[]);
+    let transfers = group.at(&a).make_epoch(&manifest).unwrap();
+    let transfer = to(&transfers, &serial(group, &b)).clone();
+    // Its receipt is not handed over.
+    drop(group.at(&b).import((&manifest, &[]), &transfer).unwrap());
+    repeat(
+        group,
+        &b,
+        &[Function::C_Sign, Function::C_WrapKey, Function::C_FindObjectsInit],
+        |at_b| {
+            let repeated = at_b.import((&manifest, &[]), &transfer);
+            repeated
+                .map(|stated| stated.left == Some(Left::Whole))
+                .map_err(|error| error.to_string())
+        },
+    );
+}
+
+fn repeated_enrolment(group: &Group) {
+    let b = group.softhsm("b");
+    let first = group.at(&b).enrol(Some(GROUP), Role::Member, None).unwrap();
+    let spki = first.statement.said.token.transport_spki.clone();
+    drop(first);
+    repeat(
+        group,
+        &b,
+        &[Function::C_Sign, Function::C_UnwrapKey, Function::C_FindObjectsInit],
+        |at_b| {
+            let repeated = at_b
+                .enrol(Some(GROUP), Role::Member, None)
+                .map_err(|error| error.to_string())?;
+            assert_eq!(repeated.statement.said.token.transport_spki, spki);
+            Ok(repeated.left == Some(Left::Whole))
+        },
+    );
 }
