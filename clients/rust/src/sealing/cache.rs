@@ -89,9 +89,16 @@ impl SealCache {
         self.use_one(place, self.limits.seal_age, &Moment::now())
     }
 
-    /// Keeps what the service just made, and says that it answers.
+    /// To be taken before the service is asked: see [`Self::keep`].
+    pub fn evictions(&self) -> u64 {
+        self.kept.evictions.load(Ordering::SeqCst)
+    }
+
+    /// Keeps what the service just made, and says that it answers. `asked`: [`Self::evictions`] of before; if keys were evicted meanwhile,
+    /// it may be what they were evicted for, and serves its message alone.
     pub fn keep(
         &self,
+        asked: u64,
         keys: Vec<([u8; 32], Header)>,
         context: [u8; 32],
         data_key: DataKey,
@@ -99,11 +106,11 @@ impl SealCache {
     ) -> SealedUse {
         *lock(&self.outage) = Outage::default();
         let versions: Vec<_> = keys.iter().map(|(_, key)| (key.key_id(), key.key_version())).collect();
-        // A newer version of one of these keys: what is under an older one has had its time.
-        let newer = |old: &SealValue| {
-            let of =
-                |(id, version): &(KeyId, KeyVersion)| versions.iter().any(|(new, now)| new == id && now != version);
-            old.versions.iter().any(of)
+        // Of two versions of one key the newer is the primary one: what is under the older has had its time.
+        let has_newer = |some: &[(KeyId, KeyVersion)], other: &[(KeyId, KeyVersion)]| {
+            let is_newer =
+                |(id, version): &(KeyId, KeyVersion)| other.iter().any(|(of, old)| of == id && version > old);
+            some.iter().any(is_newer)
         };
         let place = (
             keys.iter().map(|(identity, key)| (*identity, key.key_id())).collect(),
@@ -114,7 +121,13 @@ impl SealCache {
             wrapped: wrapped.clone(),
             versions: versions.clone(),
         };
-        let bytes = self.kept.put(place, value, newer);
+        let bytes = self.kept.put(asked, |shelf| {
+            if shelf.any(|held| has_newer(&held.versions, &versions)) {
+                return None;
+            }
+            shelf.evict(|held| has_newer(&versions, &held.versions));
+            Some((place, value))
+        });
         SealedUse {
             data_key,
             wrapped,
@@ -130,9 +143,13 @@ impl SealCache {
         (seen.monotonic.elapsed() < ASK_AGAIN).then(|| error.clone())
     }
 
-    /// A kept data key that is no longer fresh, if the service is not there and the budget allows it.
+    /// A kept data key that is no longer fresh, if the service is not there and the budget allows it. After a refusal it is gone.
     pub fn take_offline(&self, place: &SealPlace, error: &ClientError) -> Option<SealedUse> {
-        let budget = self.limits.offline.as_ref().filter(|_| error.is_unavailable())?;
+        if !error.is_unavailable() {
+            self.kept.shelf().remove(place);
+            return None;
+        }
+        let budget = self.limits.offline.as_ref()?;
         let now = Moment::now();
         let mut outage = lock(&self.outage);
         if outage
@@ -154,7 +171,7 @@ impl SealCache {
 
     pub fn evict(&self, condemned: impl Fn(KeyId, KeyVersion) -> bool) {
         let any = |value: &SealValue| value.versions.iter().any(|(id, version)| condemned(*id, *version));
-        self.kept.shelf().evict(any);
+        self.kept.evict(any);
     }
 
     fn use_one(&self, place: &SealPlace, age: Duration, now: &Moment) -> Option<SealedUse> {
@@ -194,17 +211,23 @@ impl OpenCache {
         Some((entry.value.data_key.duplicate(), entry.bytes.clone()))
     }
 
-    pub fn keep(&self, place: OpenPlace, key: &Header, data_key: &DataKey) -> Arc<AtomicU64> {
+    /// As [`SealCache::evictions`].
+    pub fn evictions(&self) -> u64 {
+        self.kept.evictions.load(Ordering::SeqCst)
+    }
+
+    /// `asked`: as in [`SealCache::keep`].
+    pub fn keep(&self, asked: u64, place: OpenPlace, key: &Header, data_key: &DataKey) -> Arc<AtomicU64> {
         let value = OpenValue {
             data_key: data_key.duplicate(),
             version: (key.key_id(), key.key_version()),
         };
-        self.kept.put(place, value, |_| false)
+        self.kept.put(asked, |_| Some((place, value)))
     }
 
     pub fn evict(&self, condemned: impl Fn(KeyId, KeyVersion) -> bool) {
         let its = |value: &OpenValue| condemned(value.version.0, value.version.1);
-        self.kept.shelf().evict(its);
+        self.kept.evict(its);
     }
 
     fn allowance(limits: &CacheLimits) -> Allowance {
@@ -220,6 +243,8 @@ impl OpenCache {
 struct Kept<K, V> {
     shelf: Mutex<Shelf<K, V>>,
     longest: Allowance,
+    /// How often something was told that keys are evicted for; counted while the shelf is locked.
+    evictions: AtomicU64,
     /// Whether a task sweeps it.
     swept: Mutex<bool>,
 }
@@ -229,6 +254,7 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
         Arc::new(Self {
             shelf: Mutex::new(Shelf::new(entries, process::id())),
             longest,
+            evictions: AtomicU64::new(0),
             swept: Mutex::new(false),
         })
     }
@@ -239,9 +265,21 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
         shelf
     }
 
-    fn put(self: &Arc<Self>, place: K, value: V, condemned: impl FnMut(&V) -> bool) -> Arc<AtomicU64> {
+    fn evict(&self, condemned: impl FnMut(&V) -> bool) {
         let mut shelf = self.shelf();
+        self.evictions.fetch_add(1, Ordering::SeqCst);
         shelf.evict(condemned);
+    }
+
+    /// Puts in what `new` gives, unless something was evicted since `asked`. Returns where the message counts its bytes.
+    fn put(self: &Arc<Self>, asked: u64, new: impl FnOnce(&mut Shelf<K, V>) -> Option<(K, V)>) -> Arc<AtomicU64> {
+        let mut shelf = self.shelf();
+        if self.evictions.load(Ordering::SeqCst) != asked {
+            return Arc::default();
+        }
+        let Some((place, value)) = new(&mut shelf) else {
+            return Arc::default();
+        };
         let bytes = shelf.put(place, value, &Moment::now()).bytes;
         drop(shelf);
         self.start_sweeping();

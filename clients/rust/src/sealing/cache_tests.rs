@@ -59,7 +59,7 @@ async fn an_opener_with_two_identities_does_not_hand_one_what_the_other_got() {
     let cache = OpenCache::new(CacheLimits::default());
     let wrapped = Header::parse(sealed_envelope(&sealed).as_bytes()).unwrap();
     let key = DataKey::copied(&[7; 32]).unwrap();
-    cache.keep(([1; 32], [2; 32], [3; 32]), &wrapped, &key);
+    cache.keep(0, ([1; 32], [2; 32], [3; 32]), &wrapped, &key);
     assert!(cache.take(&([1; 32], [2; 32], [3; 32])).is_some());
     for other in [
         ([9; 32], [2; 32], [3; 32]),
@@ -233,14 +233,61 @@ async fn an_outage_is_bridged_within_the_budget_and_no_further() {
 #[tokio::test]
 async fn a_refusal_and_an_eviction_are_not_bridged() {
     let double = Double::new();
-    let sealer = sealer(&double, offline);
-    seal(&sealer, &[]).await;
+    let refused = sealer(&double, offline);
+    let evicted = sealer(&double, offline);
+    for sealer in [&refused, &evicted] {
+        seal(sealer, &[]).await;
+    }
     double.service().outage = Some(tonic::Status::permission_denied("no longer").into());
-    let error = sealer.seal(b"x", &context(&[])).await.err().unwrap();
+    let error = refused.seal(b"x", &context(&[])).await.err().unwrap();
     assert_eq!(error.code, crate::Code::PermissionDenied);
-    sealer.evict(double.id(ORDERS));
+    evicted.evict(double.id(ORDERS));
     double.go_down();
-    assert!(sealer.seal(b"x", &context(&[])).await.is_err());
+    for sealer in [&refused, &evicted] {
+        assert!(sealer.seal(b"x", &context(&[])).await.is_err());
+    }
+}
+
+/// A data key that the service makes or opens, and its envelope.
+async fn made(double: &Double) -> (DataKey, WrappedKey, Header) {
+    let (data_key, wrapped) = crate::DataKeys::generate(double, ORDERS, &context(&[])).await.unwrap();
+    let header = wrapped.envelope_header().unwrap();
+    (data_key, wrapped, header)
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_an_eviction_serves_its_message_alone() {
+    let double = Double::new();
+    let (data_key, wrapped, header) = made(&double).await;
+    let of_opener = ([1; 32], [2; 32], [3; 32]);
+    let opener = OpenCache::new(CacheLimits::default());
+    let asked = opener.evictions();
+    opener.evict(|_, _| true);
+    opener.keep(asked, of_opener, &header, &data_key);
+    assert!(opener.take(&of_opener).is_none());
+    opener.keep(opener.evictions(), of_opener, &header, &data_key);
+    assert!(opener.take(&of_opener).is_some());
+
+    let sealer = SealCache::new(CacheLimits::default());
+    let of_sealer = (vec![([1; 32], header.key_id())], [0; 32]);
+    let asked = sealer.evictions();
+    sealer.evict(|_, _| true);
+    let used = sealer.keep(asked, vec![([1; 32], header)], [0; 32], data_key, vec![wrapped]);
+    assert_eq!(used.wrapped.len(), 1, "the message has its key");
+    assert!(sealer.take(&of_sealer).is_none());
+}
+
+#[tokio::test]
+async fn a_late_answer_under_an_older_version_does_not_take_the_place_of_a_newer_one() {
+    let double = Double::new();
+    let (old_key, old_wrapped, old) = made(&double).await;
+    double.rotate(ORDERS);
+    let (new_key, new_wrapped, new) = made(&double).await;
+    let sealer = SealCache::new(CacheLimits::default());
+    let place = (vec![([1; 32], new.key_id())], [0; 32]);
+    sealer.keep(0, vec![([1; 32], new)], [0; 32], new_key, vec![new_wrapped.clone()]);
+    sealer.keep(0, vec![([1; 32], old)], [0; 32], old_key, vec![old_wrapped]);
+    assert_eq!(sealer.take(&place).unwrap().wrapped, [new_wrapped]);
 }
 
 #[tokio::test]
@@ -260,7 +307,7 @@ async fn what_is_over_is_swept_though_nobody_asks() {
     let sealer = SealCache::new(limits(|limits| limits.seal_age = Duration::from_millis(50)));
     let (data_key, wrapped) = crate::DataKeys::generate(&double, ORDERS, &context(&[])).await.unwrap();
     let header = wrapped.envelope_header().unwrap();
-    sealer.keep(vec![([1; 32], header)], [0; 32], data_key, vec![wrapped]);
+    sealer.keep(0, vec![([1; 32], header)], [0; 32], data_key, vec![wrapped]);
     let kept = Arc::downgrade(&sealer.kept);
     let end = Instant::now() + Duration::from_secs(20);
     while *lock(&kept.upgrade().unwrap().swept) {

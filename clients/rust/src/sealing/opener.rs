@@ -132,10 +132,13 @@ impl Opener {
         if let Some((data_key, bytes)) = self.cache.as_ref().and_then(|cache| cache.take(&place())) {
             return Ok((data_key, vec![bytes]));
         }
+        let asked = self.cache.as_ref().map_or(0, OpenCache::evictions);
         let unwrapped = key.source.unwrap(&key.name, wrapped, context).await;
         let data_key = unwrapped.map_err(ClientError::of_unwrapping)?;
         let cache = self.cache.iter();
-        let bytes = cache.map(|cache| cache.keep(place(), envelope, &data_key)).collect();
+        let bytes = cache
+            .map(|cache| cache.keep(asked, place(), envelope, &data_key))
+            .collect();
         Ok((data_key, bytes))
     }
 }

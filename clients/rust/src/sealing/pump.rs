@@ -136,7 +136,11 @@ pub(super) fn stream<B: Batch, R: Read + Send, W: Write + Send>(
     } else {
         thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(|| pump.run(&mut B::new(), None));
+                // Where the system has no more threads, fewer do the same.
+                let more = thread::Builder::new().spawn_scoped(scope, || pump.run(&mut B::new(), None));
+                if more.is_err() {
+                    break;
+                }
             }
             pump.run(&mut first, Some(number));
         });
@@ -196,10 +200,11 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
         }
         let number = input.next;
         batch.start_at(number * BATCH_CHUNKS as u64);
-        let ended = batch.fill(&mut input.reader).map_err(ClientError::from_io)?;
+        let filled = batch.fill(&mut input.reader);
         input.next += 1;
-        input.ended = ended;
-        Ok(Some((number, ended)))
+        // Nobody reads on behind what could not be read.
+        input.ended = !matches!(filled, Ok(false));
+        Ok(Some((number, filled.map_err(ClientError::from_io)?)))
     }
 
     /// Works a batch, and writes it after those before it.
@@ -253,20 +258,31 @@ pub(super) fn chunks<E: Send>(
     if threads == 1 {
         return part(0, output);
     }
-    thread::scope(|scope| {
-        let mut running = Vec::new();
-        let mut rest = output;
-        for first in (0..count).step_by(share) {
-            let (own, after) = rest.split_at_mut((share * to).min(rest.len()));
-            let part = &part;
-            running.push(scope.spawn(move || part(first, own)));
-            rest = after;
+    let (mut parts, mut rest) = (Vec::new(), output);
+    for first in (0..count).step_by(share) {
+        let (own, after) = rest.split_at_mut((share * to).min(rest.len()));
+        parts.push((first, own));
+        rest = after;
+    }
+    let (parts, result) = (Mutex::new(parts), Mutex::new(Ok(())));
+    let take = || locked(&parts).pop();
+    let run = || {
+        while let Some((first, own)) = take() {
+            if let Err(error) = part(first, own) {
+                *locked(&result) = Err(error);
+            }
         }
-        let results = running
-            .into_iter()
-            .map(|thread| thread.join().expect("chunks do not panic"));
-        results.fold(Ok(()), Result::and)
-    })
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // As above: this thread does what no other one takes.
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    result.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

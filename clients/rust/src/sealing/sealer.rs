@@ -85,6 +85,7 @@ impl Sealer {
         if let Some(kept) = place.as_ref().and_then(|place| cache.take(place)) {
             return self.message_of(kept, context);
         }
+        let asked = cache.evictions();
         let error = match cache.down() {
             Some(error) => error,
             None => match self.make(context).await {
@@ -94,7 +95,7 @@ impl Sealer {
                         keys.filter_map(|(wrapped, key)| Some((key.source.identity(), wrapped.envelope_header()?)));
                     let keys: Vec<_> = keys.collect();
                     self.remember(&keys.iter().map(|(_, header)| header.key_id()).collect::<Vec<_>>());
-                    let kept = cache.keep(keys, context.sha256(), made.data_key, made.wrapped);
+                    let kept = cache.keep(asked, keys, context.sha256(), made.data_key, made.wrapped);
                     return self.message_of(kept, context);
                 }
                 Err(error) => error,

@@ -104,6 +104,14 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
         self.entry((), bytes, now)
     }
 
+    pub fn any(&self, is_it: impl FnMut(&V) -> bool) -> bool {
+        self.entries.values().map(|entry| &entry.value).any(is_it)
+    }
+
+    pub fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
     pub fn evict(&mut self, mut condemned: impl FnMut(&V) -> bool) {
         self.entries.retain(|_, entry| !condemned(&entry.value));
     }
