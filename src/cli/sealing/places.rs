@@ -1,6 +1,7 @@
 //! From what was named to what is read and written.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -68,6 +69,17 @@ impl Places {
                 jobs.push(self.job(file, place.join(renamed(file, direction)?))?);
             }
         }
+        let mut made = BTreeSet::new();
+        if let Some(twice) = jobs
+            .iter()
+            .filter_map(|job| job.to.as_ref())
+            .find(|to| !made.insert(*to))
+        {
+            return Err(Failure::usage(format!(
+                "two of the files would become `{}`: give each a directory of its own",
+                twice.display()
+            )));
+        }
         for directory in jobs.iter().filter_map(|job| job.to.as_deref()?.parent()) {
             fs::create_dir_all(directory).map_err(|error| Failure::file("make", directory, &error))?;
         }
@@ -79,6 +91,14 @@ impl Places {
         let to = match out {
             Some(out) if is_stdin(out) => None,
             Some(out) if out.is_dir() && from.is_some() => return self.job(file, out.join(renamed(file, direction)?)),
+            // A device or a pipe would become a file.
+            Some(out) if out.exists() && !out.is_file() => {
+                return Err(Failure::usage(format!(
+                    "`{}` is no regular file: write to it with `--out - >{}`",
+                    out.display(),
+                    out.display()
+                )));
+            }
             // What is named is meant: it is replaced, as by every other command.
             Some(out) => Some(out.to_owned()),
             None if from.is_none() => None,
@@ -201,6 +221,34 @@ mod tests {
             jobs(&plain, None, Direction::Open).is_err(),
             "no name to take .sealed off"
         );
+    }
+
+    #[test]
+    fn two_files_that_would_become_one_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["a", "b"] {
+            fs::create_dir(path(name)).unwrap();
+            fs::write(path(name).join("x"), name).unwrap();
+        }
+        let out = path("vault");
+        let both = |names: [&str; 2], recursive| {
+            let mut places = places(&names.map(path), Some(&out), recursive);
+            places.force = true;
+            places.jobs(Direction::Seal)
+        };
+        assert!(both(["a/x", "b/x"], false).is_err());
+        assert!(both(["a", "b"], true).is_err());
+        assert!(both(["a/x", "a"], true).is_err(), "the same file twice");
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn a_device_is_not_replaced_by_a_file() {
+        for from in ["a", "-"] {
+            let places = places(&[from.into()], Some(Path::new("/dev/null")), false);
+            assert!(places.jobs(Direction::Seal).is_err(), "{from}");
+        }
     }
 
     #[test]
