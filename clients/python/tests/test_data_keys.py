@@ -294,3 +294,15 @@ def test_a_client_that_was_used_before_a_fork_says_so_in_the_child(dev: Dev, key
         assert in_child(child)
         assert client.sealer(key).seal(b"hello"), "the parent goes on"
         assert bytes(kept) != bytes(32)
+
+
+def test_a_fork_leaves_an_async_client_alone(dev: Dev, key: str) -> None:
+    async def work() -> None:
+        async with AsyncClient(**dev.settings()) as client:
+            await client.encrypt(key, b"hello")
+
+            # It ends well although the client's channels are forgotten there.
+            assert in_child(lambda: True)
+            assert await asyncio.wait_for(client.encrypt(key, b"hello"), 10), "the parent goes on"
+
+    asyncio.run(work())

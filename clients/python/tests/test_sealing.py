@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +293,78 @@ def test_the_async_client_seals_the_same(dev: Dev, client: Client, new_key: Call
 
     asyncio.run(work())
     assert opened.read_bytes() == BIG
+
+
+def test_a_message_whose_source_failed_does_not_end_as_a_whole_one(client: Client, key: str) -> None:
+    def breaking() -> Iterator[bytes]:
+        yield b"a part"
+        raise OSError("the disk is away")
+
+    parts = client.sealer(key).seal_chunks(breaking())
+    next(parts)
+    with pytest.raises(OSError, match="away"):
+        list(parts)
+    with pytest.raises(RuntimeError, match="begin it again"):
+        next(parts)
+
+
+def test_an_async_message_that_was_given_up_waiting_does_not_end_as_a_whole_one(dev: Dev, key: str) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a part"
+        await asyncio.sleep(60)
+        yield b"another"
+
+    async def run() -> None:
+        async with AsyncClient(**dev.settings()) as client:
+            parts = await client.sealer(key).seal_chunks(slow())
+            await anext(parts)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(parts), 0.1)
+            with pytest.raises(RuntimeError, match="begin it again"):
+                await anext(parts)
+
+    asyncio.run(run())
+
+
+def test_a_message_that_did_not_open_has_no_end(client: Client, key: str) -> None:
+    message = bytearray(client.sealer(key).seal(BIG))
+    message[-1] ^= 1
+    parts = client.opener(key).open_chunks([bytes(message)])
+    with pytest.raises(errors.DecryptFailed):
+        list(parts)
+    with pytest.raises(RuntimeError, match="begin it again"):
+        next(parts)
+
+
+class Half(io.RawIOBase):
+    """Takes and gives half of what it could; nothing at all while it is `blocked`."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+        self.blocked = False
+
+    def write(self, data: Any, /) -> int | None:
+        taken = bytes(data)[: max(1, len(data) // 2)]
+        self.data += taken
+        return None if self.blocked else len(taken)
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        if self.blocked:
+            return None
+        given, self.data = self.data[: max(1, size // 2)], self.data[max(1, size // 2) :]
+        return given
+
+
+def test_raw_streams_that_take_and_give_a_part_lose_nothing_and_one_that_is_not_ready_is_no_end(
+    client: Client, key: str
+) -> None:
+    sealed, opened = Half(), Half()
+    client.sealer(key).seal_stream(Half(BIG), sealed)  # type: ignore[arg-type]
+    client.opener(key).open_stream(Half(sealed.data), opened)  # type: ignore[arg-type]
+    assert opened.data == BIG
+    waiting = Half(BIG)
+    waiting.blocked = True
+    with pytest.raises(BlockingIOError, match="source"):
+        client.sealer(key).seal_stream(waiting, Half())  # type: ignore[arg-type]
+    with pytest.raises(BlockingIOError, match="target"):
+        client.sealer(key).seal_stream(Half(BIG), waiting)  # type: ignore[arg-type]

@@ -86,3 +86,18 @@ def test_bytes_that_are_no_text_do_not_show_in_the_error() -> None:
         SecretBytes(b"\xff" + CANARY.encode()).decode()
     assert CANARY not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+def test_text_that_cannot_be_encoded_is_not_shown() -> None:
+    for encoding, text in (("utf-8", "geheim\udc80"), ("ascii", "gehe\u00efm")):
+        with pytest.raises(ValueError, match="cannot be written") as failure:
+            SecretStr(text).encode(encoding)
+        assert failure.value.__context__ is None
+        assert "gehe" not in repr(failure.value) + str(vars(failure.value))
+    assert SecretStr("geheim\udc80") == SecretStr("geheim\udc80")
+
+
+def test_a_secret_is_made_of_what_it_says() -> None:
+    for made in (lambda: SecretBytes(5), lambda: SecretBytes("text"), lambda: SecretStr(None), lambda: SecretStr(b"x")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="is made of"):
+            made()

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from support.dev import Dev
 from support.scripted import Failure, Scripted
 
 from keyreeve import AsyncClient, Client, CryptRequest, KeyreeveError, SecretBytes, checksum, door
@@ -194,6 +195,16 @@ def test_causes_and_contexts_stay_inside() -> None:
     assert not leaks(shown(caught.value))
     if sys.version_info >= (3, 11):
         assert "test_tracebacks.py" in "".join(caught.value.__notes__), "where it came from is told all the same"
+
+
+def test_a_client_that_is_not_made_shows_no_private_key(dev: Dev) -> None:
+    other = Path(dev.settings("app")["key"])
+    for made in (Client, AsyncClient):
+        with pytest.raises(KeyreeveError, match="is not the private key") as failure:
+            made(**dev.settings() | {"key": str(other)})
+        text = shown(failure.value)
+        assert "PRIVATE KEY-----" not in text
+        assert other.read_text().splitlines()[1] not in text
 
 
 def test_these_tests_see_a_leak(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

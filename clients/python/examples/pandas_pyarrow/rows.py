@@ -16,7 +16,7 @@ V = TypeVar("V", str, bytes)
 R = TypeVar("R", bytes, SecretBytes)
 
 # Of one call.
-MOSVITEMS, MOSVBYTES = 1000, 1 << 20
+MOST_ITEMS, MOST_BYTES = 1000, 1 << 20
 
 
 class RowsFailed(Exception):
@@ -66,7 +66,7 @@ def _batches(items: Iterable[tuple[Hashable, T]]) -> Iterator[tuple[list[Hashabl
     size = 0
     for row, item in items:
         more = _size(item)
-        if batch and (len(batch) == MOSVITEMS or size + more > MOSVBYTES):
+        if batch and (len(batch) == MOST_ITEMS or size + more > MOST_BYTES):
             yield rows, batch
             rows, batch, size = [], [], 0
         rows.append(row)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from keyreeve import Client, SecretStr
-from keyreeve.errors import DecryptFailed
+from keyreeve.errors import DecryptFailed, Unreachable
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -31,7 +31,7 @@ def session(client: Client, environment: None, tmp_path: Path) -> Iterator[Sessi
         made.cache_clear()
     if not any(key.name.endswith("/customers") for key in client.list_keys("dev/shop")):
         client.create_key(encrypted.KEY)
-    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}", hide_parameters=True)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
@@ -65,3 +65,14 @@ def test_statements_that_are_logged_show_no_value(session: Session, caplog: pyte
         session.commit()
     assert "INSERT INTO customers" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_an_error_shows_no_value(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> bytes:
+        raise Unreachable("the service is away")
+
+    monkeypatch.setattr(type(encrypted.sealer()), "seal", gone)
+    session.add(Customer(iban=SecretStr("DE-canary"), note=None))
+    with pytest.raises(Exception) as failure:
+        session.commit()
+    assert "canary" not in str(failure.value)

@@ -113,6 +113,7 @@ class Client(BaseClient, Operations):
     `data_key_cache`: True or `CacheBounds(…)` lets sealers and openers use data keys more than once.
     """
 
+    @clean
     def __init__(
         self,
         addr: str | Iterable[str] | None = None,

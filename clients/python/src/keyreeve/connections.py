@@ -43,6 +43,10 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+# Never read: what a forked child was born with.
+_OF_PARENTS: list[Any] = []
+
+
 def channel_credentials(found: Credentials) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(found.ca, found.key, found.chain)
 
@@ -179,9 +183,10 @@ class Connections(Generic[C]):
             self._close(connection.channel)
 
     def forget(self, why: str) -> None:
-        """In a forked child: the channels are the parent's, and not even to be closed."""
+        """In a forked child: the channels are the parent's, and not even to be closed; which losing the last word of them would do."""
         self._lock = threading.Lock()
         self._closed = why
+        _OF_PARENTS.append(self._connections)
         self._connections = {}
 
     def _retire(self) -> list[Connection[C]]:

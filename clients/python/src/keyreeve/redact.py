@@ -79,7 +79,7 @@ def install(logger: logging.Logger | None = None) -> None:
 
 
 def _forms(secret: SecretBytes | SecretStr) -> set[str]:
-    raw = secret.reveal() if isinstance(secret, SecretBytes) else secret.reveal().encode()
+    raw = secret.reveal() if isinstance(secret, SecretBytes) else secret.reveal().encode(errors="surrogatepass")
     forms = {
         repr(raw)[2:-1],
         raw.hex(),

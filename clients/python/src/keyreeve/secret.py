@@ -52,8 +52,10 @@ class SecretBytes(_Secret[bytes]):
     __slots__ = ()
 
     def __init__(self, value: bytes | bytearray | memoryview | SecretBytes, *, name: str = "") -> None:
-        kept = value.reveal() if isinstance(value, SecretBytes) else bytes(value)
         self._name = name
+        if not isinstance(value, (SecretBytes, bytes, bytearray, memoryview)):
+            raise TypeError(f"a secret of bytes is made of bytes, not {type(value).__name__}")
+        kept = value.reveal() if isinstance(value, SecretBytes) else bytes(value)
         self._value = lambda: kept
 
     def decode(self, encoding: str = "utf-8") -> SecretStr:
@@ -76,18 +78,25 @@ class SecretStr(_Secret[str]):
     __slots__ = ()
 
     def __init__(self, value: str | SecretStr, *, name: str = "") -> None:
-        kept = value.reveal() if isinstance(value, SecretStr) else str(value)
         self._name = name
+        if not isinstance(value, (SecretStr, str)):
+            raise TypeError(f"a secret of text is made of text, not {type(value).__name__}")
+        kept = value.reveal() if isinstance(value, SecretStr) else str(value)
         self._value = lambda: kept
 
     def encode(self, encoding: str = "utf-8") -> SecretBytes:
-        """The same as bytes."""
-        return SecretBytes(self.reveal().encode(encoding), name=self._name)
+        """The same as bytes. A `ValueError` does not show the text."""
+        try:
+            return SecretBytes(self.reveal().encode(encoding), name=self._name)
+        except UnicodeEncodeError:
+            pass
+        raise ValueError(f"the secret cannot be written as {encoding}")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretStr):
             return NotImplemented
-        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
+        own, others = (secret.reveal().encode(errors="surrogatepass") for secret in (self, other))
+        return hmac.compare_digest(own, others)
 
 
 class Hidden(Generic[V]):

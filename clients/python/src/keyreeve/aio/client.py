@@ -22,6 +22,7 @@ from keyreeve.config import DEADLINE
 from keyreeve.connections import OPTIONS, Connection, Connections, channel_credentials
 from keyreeve.credentials import Credentials
 from keyreeve.data_keys import CacheBounds
+from keyreeve.door import clean
 from keyreeve.errors import KeyreeveError
 from keyreeve.events import Listener
 from keyreeve.model import Key, Position
@@ -37,6 +38,7 @@ class AsyncClient(BaseClient, AsyncOperations):
     Settings are those of `Client`. A callback `on_event` runs in the event loop and must not block.
     """
 
+    @clean
     def __init__(
         self,
         addr: str | Iterable[str] | None = None,

@@ -12,33 +12,56 @@ from keyreeve.sealed.payload import Opening, Sealing
 Either = Iterable[bytes] | AsyncIterable[bytes]
 
 
+class Steps:
+    """Steps up to the end. After one that failed there is none: with a part of it lost, a message would look whole."""
+
+    def __init__(self) -> None:
+        self._within = False
+
+    def begin(self) -> None:
+        if self._within:
+            raise RuntimeError("this message was given up when a part failed: begin it again")
+        self._within = True
+
+    def end(self) -> None:
+        self._within = False
+
+
 class Sealed(Iterator[bytes]):
     """A message, part by part. `ended` is told how many bytes were sealed."""
 
     def __init__(self, sealing: Sealing, parts: Iterable[bytes], ended: Callable[[int], None]) -> None:
         self._step = SealingStep(sealing, ended)
+        self._steps = Steps()
         self._parts = iter(parts)
 
     @clean
     def __next__(self) -> bytes:
+        self._steps.begin()
         while not self._step.over:
             sealed = self._step.next(next(self._parts, None)) if self._step.begun else self._step.begin()
             if sealed:
+                self._steps.end()
                 return sealed
+        self._steps.end()
         raise StopIteration
 
 
 class AsyncSealed(AsyncIterator[bytes]):
     def __init__(self, sealing: Sealing, parts: Either, ended: Callable[[int], None]) -> None:
         self._step = SealingStep(sealing, ended)
+        self._steps = Steps()
         self._parts = _aiter(parts)
 
     @clean_async
     async def __anext__(self) -> bytes:
+        self._steps.begin()
         while not self._step.over:
             sealed = self._step.next(await anext(self._parts, None)) if self._step.begun else self._step.begin()
             if sealed:
+                self._steps.end()
                 return sealed
+        self._steps.end()
         raise StopAsyncIteration
 
 
@@ -132,34 +155,42 @@ class Opened(Iterator[bytes]):
 
     def __init__(self, opening: Opening, parts: Parts) -> None:
         self._opening = opening
+        self._steps = Steps()
         self._parts = parts
         self._over = False
 
     @clean
     def __next__(self) -> bytes:
+        self._steps.begin()
         while not self._over:
             part = self._parts.next()
             self._over = part is None
             opened = self._opening.finish() if part is None else self._opening.update(part)
             if opened:
+                self._steps.end()
                 return opened
+        self._steps.end()
         raise StopIteration
 
 
 class AsyncOpened(AsyncIterator[bytes]):
     def __init__(self, opening: Opening, parts: AsyncParts) -> None:
         self._opening = opening
+        self._steps = Steps()
         self._parts = parts
         self._over = False
 
     @clean_async
     async def __anext__(self) -> bytes:
+        self._steps.begin()
         while not self._over:
             part = await self._parts.next()
             self._over = part is None
             opened = self._opening.finish() if part is None else self._opening.update(part)
             if opened:
+                self._steps.end()
                 return opened
+        self._steps.end()
         raise StopAsyncIteration
 
 

@@ -7,6 +7,7 @@ import os
 from typing import BinaryIO
 
 from keyreeve.door import clean
+from keyreeve.sealed import streams
 from keyreeve.sealed.header import unopenable
 from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, TAG, Opening
 
@@ -95,7 +96,7 @@ class SealedReader(io.RawIOBase):
         if self._kept[0] != number:
             self._source.seek(self._chunks + number * SEALED_CHUNK)
             sealed = b""
-            while len(sealed) < SEALED_CHUNK and (more := self._source.read(SEALED_CHUNK - len(sealed))):
+            while len(sealed) < SEALED_CHUNK and (more := streams.read(self._source, SEALED_CHUNK - len(sealed))):
                 sealed += more
             if not sealed:
                 return b""

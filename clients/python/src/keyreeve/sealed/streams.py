@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ def seal(key: UsableKey, header: Header, context: bytes, source: BinaryIO, targe
     sealing = Sealing(key.key, header, context)
     key.wipe()
     size = 0
-    target.write(sealing.head)
-    while data := source.read(AT_ONCE):
+    write(target, sealing.head)
+    while data := read(source, AT_ONCE):
         size += len(data)
-        target.write(sealing.update(data))
-    target.write(sealing.finish())
+        write(target, sealing.update(data))
+    write(target, sealing.finish())
     return Identity(header.message_id, sealing.commitment), size
 
 
@@ -43,12 +44,11 @@ def read_prefix(source: BinaryIO) -> bytes:
     return prefix
 
 
-def open_to(opening: Opening, source: BinaryIO, target: BinaryIO) -> int:
+def open_to(opening: Opening, source: BinaryIO, target: BinaryIO) -> None:
     """Writes each chunk after it verified. Only when this returns is the message known to be complete."""
-    size = 0
-    while data := source.read(AT_ONCE):
-        size += target.write(opening.update(data))
-    return size + target.write(opening.finish())
+    while data := read(source, AT_ONCE):
+        write(target, opening.update(data))
+    write(target, opening.finish())
 
 
 @contextlib.contextmanager
@@ -95,8 +95,8 @@ def _sync(file: BinaryIO) -> None:
 
 
 def copy_rest(source: BinaryIO, target: BinaryIO) -> None:
-    while data := source.read(AT_ONCE):
-        target.write(data)
+    while data := read(source, AT_ONCE):
+        write(target, data)
 
 
 def _owner_only(path: str, flags: int) -> int:
@@ -113,6 +113,23 @@ def _exactly(source: BinaryIO, length: int) -> bytes:
 def _read(source: BinaryIO, length: int) -> bytes:
     """As much as there is, up to `length`: pipes and sockets give less at once."""
     data = b""
-    while len(data) < length and (more := source.read(length - len(data))):
+    while len(data) < length and (more := read(source, length - len(data))):
         data += more
     return data
+
+
+def read(source: BinaryIO, length: int) -> bytes:
+    """Some bytes, none at the end. What has none yet is not at its end."""
+    data: bytes | None = source.read(length)
+    if data is None:
+        raise BlockingIOError("the source has nothing to read yet: give one that waits")
+    return data
+
+
+def write(target: BinaryIO, data: bytes) -> None:
+    """All of `data`: raw files take less at once."""
+    while data:
+        written: int | None = target.write(data)
+        if written is None and isinstance(target, io.RawIOBase):
+            raise BlockingIOError("the target takes nothing now: give one that waits")
+        data = b"" if written is None else data[written:]
