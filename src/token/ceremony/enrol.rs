@@ -73,7 +73,7 @@ pub(super) fn enrol(
             Err(_) => {}
         }
         // A token with the keys of an epoch was enrolled in the end, whatever the mark says.
-        refuse_existing(&token.session, &ROOT_KEYS)?;
+        refuse_existing(&token.session, ROOT_KEYS)?;
         left = Some(Left::Removed(keys.remove_what_was_left()?));
     }
     let statement = keys.make(&offered, said)?;
