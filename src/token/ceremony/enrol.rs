@@ -17,7 +17,7 @@ use super::{
     this_token::transport,
     transfer_keys::{Made, Templates, TransferKeys},
     transport_probe::probe_transport,
-    unfinished::{EnrolmentBegun, Left, Stated, Unfinished, remove},
+    unfinished::{EnrolmentBegun, Left, Stated, Unfinished, remove, whole},
 };
 use crate::token::{
     OpenError,
@@ -64,13 +64,9 @@ pub(super) fn enrol(
     };
     let mut left = None;
     if is_repeated {
-        match keys.state(said.clone()) {
-            Ok(statement) => {
-                let left = Some(Left::Whole);
-                return Ok(Stated { statement, left, mark });
-            }
-            Err(error) if !error.is_about_keys() => return Err(error.into()),
-            Err(_) => {}
+        if let Some(statement) = whole(|| keys.state(said.clone()))? {
+            let left = Some(Left::Whole);
+            return Ok(Stated { statement, left, mark });
         }
         // A token with the keys of an epoch was enrolled in the end, whatever the mark says.
         refuse_existing(&token.session, ROOT_KEYS)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use keyreeve_pkcs11::CallError;
+use keyreeve_pkcs11::{CallError, Class, ReturnCode, Vendor};
 
 use super::signed::SignedError;
 use crate::token::{probe::Probe, root_keys::RootKeyError};
@@ -48,12 +48,22 @@ pub enum CeremonyError {
 }
 
 impl CeremonyError {
-    /// Whether it says that keys are missing, twice there or wrong. After any other error, such as a token that failed, they may be whole.
-    pub(super) fn is_about_keys(&self) -> bool {
-        match self {
-            Self::RootKeys(RootKeyError::Call(_)) => false,
-            Self::RootKeys(_) | Self::TransferRefused => true,
-            _ => false,
+    /// Whether bad keys may be the cause, if a token says so again and again. `false`: it is the session's, the device's or the host's.
+    pub(super) fn may_be_about_keys(&self) -> bool {
+        let call = match self {
+            Self::Call(call) | Self::RootKeys(RootKeyError::Call(call)) => call,
+            Self::Mark { .. } | Self::Random => return false,
+            _ => return true,
+        };
+        let class = call.class(Vendor::Other);
+        match call.code {
+            // Of a key without a value, too.
+            ReturnCode::GENERAL_ERROR | ReturnCode::FUNCTION_FAILED => true,
+            ReturnCode::DEVICE_ERROR => false,
+            _ => matches!(
+                class,
+                Class::Caller | Class::Ambiguous | Class::Handle | Class::Policy | Class::WrongAnswer
+            ),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     statements::{KeyReadBack, Receipt, Role, Transfer},
     this_token::ThisToken,
     transfer_keys::{Templates, TransferKeys},
-    unfinished::{Left, Stated, Unfinished, remove},
+    unfinished::{Left, Stated, Unfinished, remove, whole},
 };
 use crate::token::{
     manifest::{Manifest, from_hex},
@@ -36,21 +36,16 @@ pub(super) fn import(
 ) -> Result<Stated<Receipt>, CeremonyError> {
     let begun = mark.is_begun()?;
     let arrival = Arrival::receive(session, manifests, serial, transfer, begun)?;
-    if begun {
-        match arrival.receipt() {
-            Ok(statement) => {
-                let left = Some(Left::Whole);
-                return Ok(Stated { statement, left, mark });
-            }
-            Err(error) if !error.is_about_keys() => return Err(error),
-            Err(_) => {}
-        }
-    }
+    // From here on the token is known to work, with these very keys.
     arrival.unwrap(&[], Life::Session)?.destroy(session)?;
-    let left = match begun {
-        true => Some(Left::Removed(arrival.remove_what_was_left()?)),
-        false => None,
-    };
+    let mut left = None;
+    if begun {
+        if let Some(statement) = whole(|| arrival.receipt())? {
+            let left = Some(Left::Whole);
+            return Ok(Stated { statement, left, mark });
+        }
+        left = Some(Left::Removed(arrival.remove_what_was_left()?));
+    }
     mark.begin(&transfer.sha256())?;
     let keys = arrival.unwrap(offered, Life::Token)?;
     let receipt = arrival.receipt();

@@ -129,6 +129,24 @@ impl<S> Stated<S> {
     }
 }
 
+/// What an interrupted attempt left, stated, if it is whole. `None`: it is not, and is to be removed.
+///
+/// A token that fails is no reason to remove a key, and what a cut write leaves of one is answered like a failure. So the token, which has
+/// just worked with other keys, must fail twice in the same way. Errors: the failure, if it tells nothing of the keys.
+pub(super) fn whole<S>(
+    state: impl Fn() -> Result<Signed<S>, CeremonyError>,
+) -> Result<Option<Signed<S>>, CeremonyError> {
+    let first = match state() {
+        Ok(statement) => return Ok(Some(statement)),
+        Err(error) => error.to_string(),
+    };
+    match state() {
+        Ok(statement) => Ok(Some(statement)),
+        Err(again) if again.may_be_about_keys() && again.to_string() == first => Ok(None),
+        Err(again) => Err(again),
+    }
+}
+
 /// Removes the token objects of a label and an id, of whatever class; returns a label for each.
 pub(super) fn remove(session: &Session, label: &str, id: &[u8]) -> Result<Vec<String>, CallError> {
     let template = Template::new().label(label).id(id).flag(Attribute::TOKEN, true);

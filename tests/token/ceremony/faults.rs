@@ -4,7 +4,7 @@ use keyreeve::token::{
     TokenConfig,
     ceremony::{Left, Role, TokenAtHand},
 };
-use keyreeve_faultmod::{Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
+use keyreeve_faultmod::{Calls, Controller, Fault, Function, ReturnCode, Rule, Schedule, When};
 use keyreeve_pkcs11::presets;
 
 use super::{objects, remove, serial};
@@ -90,12 +90,13 @@ fn failed_enrolment(group: &Group) {
     group.enrol(&b, Role::Member);
 }
 
-/// Of each of these functions the first calls fail, one at a time, while `step`, which has ended but for its file, is repeated.
+/// Of each of these functions calls fail, those that `calls` makes of a number, while `step`, which has ended but for its file, is repeated.
 /// `step`: whether it kept what is there.
 fn repeat(
     group: &Group,
     token: &TokenConfig,
     functions: &[Function],
+    calls: fn(u64) -> Calls,
     step: impl Fn(&TokenAtHand) -> Result<bool, String>,
 ) {
     let controller = Controller::listen(&group.directory.join("control"), Schedule::default()).unwrap();
@@ -104,28 +105,28 @@ fn repeat(
         ..token.clone()
     };
     let before = objects(group, token);
+    let mut failed = 0;
     for function in functions {
-        let mut failed = 0;
-        for nth in 1..=CALLS {
+        for calls in (1..=CALLS).map(calls) {
             let fault = Fault::Return {
                 code: ReturnCode::DEVICE_ERROR,
                 when: When::Before,
             };
             let host = group.at(&faulty);
             controller
-                .set(Schedule::new(1).rule(Rule::on(*function, fault).nth(nth)))
+                .set(Schedule::new(1).rule(Rule::on(*function, fault).calls(calls)))
                 .unwrap();
             let repeated = step(&host);
             controller.clear().unwrap();
             drop(host);
-            assert_eq!(objects(group, token), before, "{function:?} {nth}: {repeated:?}");
+            assert_eq!(objects(group, token), before, "{function:?} {calls:?}: {repeated:?}");
             match repeated {
-                Ok(kept) => assert!(kept, "{function:?} {nth}"),
+                Ok(kept) => assert!(kept, "{function:?} {calls:?}"),
                 Err(_) => failed += 1,
             }
         }
-        assert!(failed > 0, "{function:?} is not called");
     }
+    assert!(failed > 0, "none of them is called");
 }
 
 fn repeated_import(group: &Group) {
@@ -139,6 +140,7 @@ fn repeated_import(group: &Group) {
         group,
         &b,
         &[Function::C_Sign, Function::C_WrapKey, Function::C_FindObjectsInit],
+        |from| Calls::Range { from, to: None },
         |at_b| {
             let repeated = at_b.import((&manifest, &[]), &transfer);
             repeated
@@ -157,6 +159,7 @@ fn repeated_enrolment(group: &Group) {
         group,
         &b,
         &[Function::C_Sign, Function::C_UnwrapKey, Function::C_FindObjectsInit],
+        Calls::Nth,
         |at_b| {
             let repeated = at_b
                 .enrol(Some(GROUP), Role::Member, None)

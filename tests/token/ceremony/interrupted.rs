@@ -32,6 +32,12 @@ ceremonies! { false;
     an_import_that_was_killed_after_it_had_begun_is_repeated_and_ends_well => |group| {
         is_killed(group, &Step::import(group), &ROOT_KEYS);
     };
+    an_import_that_left_a_key_without_a_value_is_repeated_and_ends_well => |group| {
+        left_without_a_value(group, &Step::import(group), Function::C_UnwrapKey, &ROOT_KEYS);
+    };
+    an_enrolment_that_left_a_key_without_a_value_is_repeated_and_ends_well => |group| {
+        left_without_a_value(group, &Step::enrolment(group), Function::C_GenerateKey, &OWN_KEYS);
+    };
     an_enrolment_that_died_at_any_call_that_makes_a_key_is_repeated_and_ends_well => |group| {
         let step = Step::enrolment(group);
         let mut calls = step.calls(Function::C_GenerateKeyPair, 2);
@@ -245,6 +251,64 @@ fn is_killed(group: &Group, step: &Step, undo: &[&str]) {
         step.undo(group, undo);
     }
     assert!(kills > 5, "{kills}");
+}
+
+/// Dies with all of its keys in the token, of which one has no value yet: SoftHSM makes an object in two writes, and this is what a kill
+/// between them leaves. `last`: the function whose last call makes the last key.
+fn left_without_a_value(group: &Group, step: &Step, last: Function, undo: &[&str]) {
+    let (function, nth) = step.calls(last, 0)[0];
+    step.undo(group, undo);
+    let dies = Schedule::new(1).rule(Rule::on(function, Fault::Abort { when: When::After }).nth(nth));
+    let schedule = step.directory.join("schedule");
+    std::fs::write(&schedule, serde_json::to_vec(&dies).unwrap()).unwrap();
+    let before = object_files(&step.directory);
+    for which in 0.. {
+        let mut command = step.command("faulty");
+        command.env(keyreeve_faultmod::variable::SCHEDULE, &schedule);
+        assert_eq!(command.output().unwrap().status.signal(), Some(6));
+        let made = object_files(&step.directory);
+        let made: Vec<_> = made.difference(&before).collect();
+        assert!(made.len() >= undo.len(), "{made:?}");
+        let Some(file) = made.get(which) else { break };
+        take_value(file);
+        step.repeat();
+        step.assert_ended_well(group, &format!("{which} of {}", made.len()));
+        step.undo(group, undo);
+    }
+}
+
+/// Of a key in a file of SoftHSM's: a row of attributes, each type, kind and what is of that kind, all numbers of eight bytes.
+fn take_value(file: &Path) {
+    /// CKA_VALUE, CKA_MODULUS, CKA_PRIVATE_EXPONENT, CKA_EC_POINT.
+    const VALUES: [u64; 4] = [0x11, 0x120, 0x123, 0x181];
+    const BYTES: u64 = 3;
+    let mut bytes = std::fs::read(file).unwrap();
+    let mut taken = 0;
+    for value in VALUES {
+        let pattern = [value, BYTES].map(u64::to_be_bytes).concat();
+        let Some(at) = bytes.windows(pattern.len()).position(|window| window == pattern) else {
+            continue;
+        };
+        let at = at + pattern.len();
+        let length = u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        bytes.splice(at..at + 8 + length as usize, [0; 8]);
+        taken += length;
+    }
+    assert!(taken > 0, "{file:?} has no value");
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Of SoftHSM's tokens anywhere below.
+fn object_files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        match entry.path() {
+            path if path.is_dir() => files.extend(object_files(&path)),
+            path if path.extension().is_some_and(|extension| extension == "object") => _ = files.insert(path),
+            _ => {}
+        }
+    }
+    files
 }
 
 fn files_of_an_epoch(group: &Group) {
