@@ -258,7 +258,14 @@ impl<'a> Run<'a> {
 
     /// Without faults everything works, and nothing is left over.
     fn check_all(&mut self) {
-        self.workload.check_all(&self.served);
+        let mended = self.served.serving();
+        if let Err(error) = self.workload.check_all(&self.served) {
+            // Only of a worker that was failing already, which its host had not seen.
+            eprintln!("campaign: without faults: {error}");
+            self.wait_for(|run| (run.served.serving() != mended).then_some(()));
+            self.mend();
+            self.workload.check_all(&self.served).unwrap();
+        }
         let active = self.served.serving().unwrap();
         // A worker is ready before the last of its threads has a session.
         let until = Instant::now() + GRACE;

@@ -78,20 +78,18 @@ impl Workload {
         self.await_all(waiting);
     }
 
-    /// Without faults every key works that was ever acknowledged.
-    pub fn check_all(&mut self, host: &dyn Host) {
+    /// Without faults every key works that was ever acknowledged. Errors: the first failure.
+    pub fn check_all(&mut self, host: &dyn Host) -> Result<(), TokenError> {
         let submit_one = |(key, made): (usize, &Made)| {
             let call = keys_call(&made.blob, made.place, 1);
             (key, submit(host, call, Lane::of(None, "a"), DEADLINE + GRACE))
         };
         let waiting: Vec<_> = self.made.iter().enumerate().map(submit_one).collect();
         for (key, answer) in waiting {
-            let answer = answer.blocking_recv().unwrap();
-            if let Err(error) = &answer {
-                panic!("without faults: {error}");
-            }
-            self.judge(Of::Made(key), answer);
+            let answer = answer.blocking_recv().unwrap()?;
+            self.judge(Of::Made(key), Ok(answer));
         }
+        Ok(())
     }
 
     /// A call, and the key that it is of.
