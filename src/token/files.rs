@@ -22,6 +22,18 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A serial number as a part of a file name: no two have the same. All but letters, digits, `-` and `_` becomes `%` and two digits.
+pub fn name_of(serial: &str) -> String {
+    let mut name = String::with_capacity(serial.len());
+    for byte in serial.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(byte.into()),
+            other => name.push_str(&format!("%{other:02x}")),
+        }
+    }
+    name
+}
+
 /// Writes and syncs a new file for this user alone, and its directory. It appears whole or not at all. Errors: `AlreadyExists`, whatever
 /// is there.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -71,6 +83,13 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn serials_name_files_and_no_two_the_same() {
+        assert_eq!(name_of("0a-B_9"), "0a-B_9");
+        assert_eq!(name_of("../1 2%"), "%2e%2e%2f1%202%25");
+        assert_ne!(name_of("1/2"), name_of("1.2"));
+    }
 
     #[test]
     fn a_file_over_the_limit_is_refused_and_none_is_overwritten() {

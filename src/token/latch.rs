@@ -11,7 +11,10 @@ use std::{
 use keyreeve_pkcs11::Class;
 use serde::{Deserialize, Serialize};
 
-use super::unlatched::{self, Unlatched};
+use super::{
+    files,
+    unlatched::{self, Unlatched},
+};
 use crate::clock::{Clock, SystemClock};
 
 /// Why a token is latched.
@@ -36,14 +39,10 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// `serial` becomes part of a file name, so all but letters and digits are replaced.
     pub fn of(data_directory: &Path, serial: &str) -> Self {
-        let safe: String = serial
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
+        let name = files::name_of(serial);
         Self {
-            path: Self::directory(data_directory).join(format!("token-{safe}.latch")),
+            path: Self::directory(data_directory).join(format!("token-{name}.latch")),
             serial: serial.to_owned(),
         }
     }

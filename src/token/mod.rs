@@ -31,7 +31,7 @@ mod counted_uses;
 mod custodian_key;
 mod custodians;
 mod error;
-mod files;
+pub(crate) mod files;
 mod handles;
 pub mod host;
 mod init;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::token::{
     Member,
-    ceremony::{Role, Signed},
+    ceremony::{EnrolRequest, Left, Role, Stated},
 };
 
 #[derive(Debug, Args)]
@@ -58,6 +58,8 @@ struct Done {
     request: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Left>,
     token: Member,
 }
 
@@ -78,6 +80,7 @@ impl Enrol {
                 role,
                 request: None,
                 sha256: None,
+                left: None,
                 token: token.examine_for(role).map_err(causes)?,
             };
             return self.desk.end(format, "tokens enrol", &done, "");
@@ -95,12 +98,8 @@ impl Enrol {
             "two custodians write down the SHA-256 and the TRANSPORT fingerprint from this console; bring the file to where the manifest \
              is drafted: `keyreeve ceremony manifest --enrol …`; set group_id = \"{group}\" in [token]"
         );
-        self.desk.end(
-            format,
-            "tokens enrol",
-            &done(&stated.statement, self.out.clone()),
-            &next,
-        )?;
+        self.desk
+            .end(format, "tokens enrol", &done(&stated, self.out.clone()), &next)?;
         stated.handed_over().map(drop).map_err(causes)
     }
 
@@ -120,12 +119,14 @@ impl Enrol {
     }
 }
 
-fn done(request: &Signed<crate::token::ceremony::EnrolRequest>, file: Option<PathBuf>) -> Done {
+fn done(stated: &Stated<EnrolRequest>, file: Option<PathBuf>) -> Done {
+    let request = &stated.statement;
     Done {
         group: Some(request.said.group.clone()),
         role: request.said.role,
         request: file,
         sha256: Some(request.sha256()),
+        left: stated.left.clone(),
         token: request.said.token.clone(),
     }
 }

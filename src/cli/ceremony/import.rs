@@ -13,7 +13,7 @@ use super::{
     desk::{Desk, earlier, manifest, note_left, refuse_existing, write_stated},
     show::facts_of_receipt,
 };
-use crate::token::ceremony::{Receipt, Signed, Transfer};
+use crate::token::ceremony::{Left, Receipt, Signed, Transfer};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,6 +41,8 @@ pub struct Import {
 struct Done {
     #[serde(flatten)]
     receipt: Receipt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Left>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
 }
@@ -83,8 +85,12 @@ impl Import {
         } else {
             "erase the transfer file; once the members have imported: `keyreeve ceremony manifest --previous … --receipt …`"
         };
-        let file = self.out.clone();
-        self.desk.end(format, "tokens import", &Done { receipt, file }, next)?;
+        let done = Done {
+            receipt,
+            left: stated.left.clone(),
+            file: self.out.clone(),
+        };
+        self.desk.end(format, "tokens import", &done, next)?;
         stated.handed_over().map(drop).map_err(causes)
     }
 }

@@ -17,6 +17,7 @@ use super::super::{
 use crate::token::{
     Manifest, OaepHash,
     ceremony::{Signed, Transfer},
+    files,
 };
 
 /// The files that a step is to make: epochs, and serials of the tokens that they are for.
@@ -108,11 +109,7 @@ impl TransferFiles<'_> {
 
     /// Serials are what vendors like, file names are not.
     fn name(&self, epoch: u32, to: &str) -> PathBuf {
-        let plain = |character: char| match character {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => character,
-            _ => '_',
-        };
-        let serial: String = to.chars().map(plain).collect();
+        let serial = files::name_of(to);
         self.directory.join(format!("epoch-{epoch}-to-{serial}.transfer"))
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! One login attempt, as at a start; the server must not run on this token meanwhile. What was made is synced before a step returns.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, TryLockError},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     enrol::{enrol, examine},
@@ -17,6 +21,7 @@ use super::{
 use crate::token::{
     OpenError,
     config::TokenConfig,
+    files,
     manifest::{Manifest, Member},
     open::{self, OpenToken},
     report, softhsm,
@@ -28,16 +33,35 @@ pub struct TokenAtHand {
     token: Option<OpenToken>,
     /// Where marks of unfinished steps are.
     data_directory: PathBuf,
+    /// Of two steps at once, one would take the other's keys for those of a dead one. `Some` once it is held.
+    lock: Option<File>,
 }
 
 impl TokenAtHand {
     /// `data_directory`: where latches live, and marks of unfinished steps. The manifest of the configuration is not read.
     pub fn open(config: &TokenConfig, data_directory: &Path) -> Result<Self, OpenError> {
         let token = open::open(config, data_directory, None)?;
-        Ok(Self {
+        let mut at_hand = Self {
             token: Some(token),
             data_directory: data_directory.to_owned(),
-        })
+            lock: None,
+        };
+        at_hand.lock = Some(at_hand.lock()?);
+        Ok(at_hand)
+    }
+
+    fn lock(&self) -> Result<File, CeremonyError> {
+        let name = format!("ceremony-token-{}.lock", files::name_of(self.serial()));
+        let path = self.data_directory.join(name);
+        let mut options = File::options();
+        let opened = options.create(true).append(true).mode(0o600).open(&path);
+        let failed = |error: TryLockError| CeremonyError::UnderWay {
+            path: path.display().to_string(),
+            error: error.into(),
+        };
+        let file = opened.map_err(|error| failed(TryLockError::Error(error)))?;
+        file.try_lock().map_err(failed)?;
+        Ok(file)
     }
 
     pub fn serial(&self) -> &str {

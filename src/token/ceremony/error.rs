@@ -41,6 +41,10 @@ pub enum CeremonyError {
         "cannot read or write the mark of an unfinished step, `{path}`: {error}; without it nothing is made in the token"
     )]
     Mark { path: String, error: io::Error },
+    #[error(
+        "another step of a ceremony is under way at this token, or its lock cannot be had (`{path}`: {error}): wait for it to end"
+    )]
+    UnderWay { path: String, error: io::Error },
     #[error("the host's random generator failed")]
     Random,
     #[error("an epoch number above {0} does not exist")]
@@ -52,7 +56,7 @@ impl CeremonyError {
     pub(super) fn may_be_about_keys(&self) -> bool {
         let call = match self {
             Self::Call(call) | Self::RootKeys(RootKeyError::Call(call)) => call,
-            Self::Mark { .. } | Self::Random => return false,
+            Self::Mark { .. } | Self::UnderWay { .. } | Self::Random => return false,
             _ => return true,
         };
         let class = call.class(Vendor::Other);

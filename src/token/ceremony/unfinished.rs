@@ -47,8 +47,7 @@ impl Unfinished {
     }
 
     fn of(data_directory: &Path, serial: &str, step: &str) -> Self {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let serial: String = serial.chars().map(plain).collect();
+        let serial = files::name_of(serial);
         let directory = data_directory.join("ceremony");
         Self {
             path: directory.join(format!("token-{serial}-{step}.unfinished")),
@@ -103,7 +102,8 @@ impl Unfinished {
 }
 
 /// What an interrupted attempt at the same step had left in the token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Left {
     /// All of its keys, and they answer as they must: they are kept.
     Whole,

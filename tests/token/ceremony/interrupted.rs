@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -47,6 +48,7 @@ ceremonies! { false;
         assert!(begun > 5, "{begun}");
     };
     files_of_an_epoch_are_all_named_or_none_and_made_once => files_of_an_epoch;
+    a_step_is_not_taken_while_another_is_under_way_at_the_token => under_way;
 }
 
 /// Moments at which a step is killed.
@@ -309,6 +311,22 @@ fn object_files(directory: &Path) -> BTreeSet<PathBuf> {
         }
     }
     files
+}
+
+fn under_way(group: &Group) {
+    let step = Step::enrolment(group);
+    let data = step.directory.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let serial = serial(group, &step.token);
+    let other = File::create(data.join(format!("ceremony-token-{serial}.lock"))).unwrap();
+    other.lock().unwrap();
+    let refused = step.command("plain").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("under way"), "{said}");
+    assert!(objects(group, &step.token).is_empty() && !step.is_unfinished());
+    drop(other);
+    step.repeat();
+    step.assert_ended_well(group, "alone");
 }
 
 fn files_of_an_epoch(group: &Group) {
