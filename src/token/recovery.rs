@@ -24,6 +24,8 @@ use super::{
 const BACK_OFF: Duration = Duration::from_millis(250);
 /// Call deadlines that the check of all root keys may take: some sixty calls, each a small part of a deadline.
 const ROOT_KEYS_MAY_TAKE: u32 = 4;
+/// That a login may take, with the wait for those of other processes at the same token.
+const LOGIN_MAY_TAKE: u32 = 4;
 
 /// How a piece of token work failed.
 pub(super) enum Fault {
@@ -198,20 +200,24 @@ impl SessionThread {
             let why = "the login is lost, and its PIN came from a descriptor that is read once";
             return Err(shared.fail(Class::Token, why));
         }
-        let _turn = StartLock::take(softhsm::token_directory(&shared.config.module).as_deref());
-        // Its flags may have changed; a token that tells nothing now (SoftHSM, under another's login) keeps those of the start.
-        let info = self.watched(|| shared.module.token_info(shared.info.slot));
-        let info = info.unwrap_or_else(|_| shared.info.clone());
-        let login = || open::log_in(session, &info, &shared.latch, &shared.pin_source, None);
-        self.watched(login).map(drop).map_err(|error| match error {
-            OpenError::Call(error) => self.not_cured(&error),
-            // On disk, if it was refused, since before `open::log_in` returned.
-            error if error.is_about_the_pin() => {
-                self.shared.meters.failed(Class::Pin);
-                shared.latch(Class::Pin, &error.to_string())
-            }
-            error => shared.fail(Class::Token, &error.to_string()),
-        })
+        let login = || {
+            let _turn = StartLock::take(softhsm::token_directory(&shared.config.module).as_deref());
+            // Its flags may have changed; a token that tells nothing now (SoftHSM, under another's login) keeps those of the start.
+            let info = shared.module.token_info(shared.info.slot);
+            let info = info.unwrap_or_else(|_| shared.info.clone());
+            open::log_in(session, &info, &shared.latch, &shared.pin_source, None)
+        };
+        self.watched_for(LOGIN_MAY_TAKE, login)
+            .map(drop)
+            .map_err(|error| match error {
+                OpenError::Call(error) => self.not_cured(&error),
+                // On disk, if it was refused, since before `open::log_in` returned.
+                error if error.is_about_the_pin() => {
+                    self.shared.meters.failed(Class::Pin);
+                    shared.latch(Class::Pin, &error.to_string())
+                }
+                error => shared.fail(Class::Token, &error.to_string()),
+            })
     }
 
     /// Closes the session and opens another. In this order: a token may have room for no more than it had.
