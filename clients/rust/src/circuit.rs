@@ -30,15 +30,27 @@ pub(crate) enum Turn {
     Closed,
 }
 
+/// What a try must know of the circuit that it began under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass {
+    /// How often the circuit had been opened.
+    openings: u64,
+    /// It is the one call that tries what is half open.
+    trial: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
     /// Failures since the last success.
     failures: u32,
-    /// Times it was opened since it was last closed; and until when it is.
-    opened: u32,
+    /// Until when it is open; `None`: it is closed.
     until: Option<Instant>,
+    /// Trials that have failed since it was opened.
+    trials: u32,
     /// One call is trying what is half open.
     trying: bool,
+    /// How often it was opened.
+    openings: u64,
 }
 
 impl Circuit {
@@ -55,43 +67,71 @@ impl Circuit {
         self.until
     }
 
-    /// Whether this call may be the one that tries.
-    pub fn begin_trial(&mut self, now: Instant) -> bool {
+    /// For a try that is no trial.
+    pub fn begin(&self) -> Pass {
+        Pass {
+            openings: self.openings,
+            trial: false,
+        }
+    }
+
+    /// For the one that tries what is half open, if there is none yet.
+    pub fn begin_trial(&mut self, now: Instant) -> Option<Pass> {
         let may = self.state(now) == CircuitState::HalfOpen && !self.trying;
         self.trying |= may;
-        may
+        may.then(|| Pass {
+            trial: true,
+            ..self.begin()
+        })
     }
 
     /// A try ended that tells nothing of the endpoint: its caller gave it up.
-    pub fn given_up(&mut self) {
-        self.trying = false;
+    pub fn given_up(&mut self, pass: Pass) {
+        if pass.trial && pass.openings == self.openings {
+            self.trying = false;
+        }
     }
 
-    /// A try ended with an answer, or with `error`.
-    pub fn ended(&mut self, error: Option<&ClientError>, now: Instant) -> Option<Turn> {
-        self.trying = false;
+    /// A try ended with an answer, or with `error`. A try that began before the circuit was opened tells of the past, and changes nothing.
+    pub fn ended(&mut self, pass: &mut Pass, error: Option<&ClientError>, now: Instant) -> Option<Turn> {
+        if pass.openings != self.openings {
+            return None;
+        }
+        let trial = std::mem::take(&mut pass.trial);
+        self.trying &= !trial;
         match error {
-            Some(error) if is_failure(error) => self.failed(error, now),
+            Some(error) if is_failure(error) => self.failed(trial, error, now),
             _ => self.answered(),
         }
     }
 
     fn answered(&mut self) -> Option<Turn> {
         self.failures = 0;
-        self.opened = 0;
         self.until.take().map(|_| Turn::Closed)
     }
 
-    fn failed(&mut self, error: &ClientError, now: Instant) -> Option<Turn> {
-        self.failures += 1;
-        let at_once = matches!(error.reason.as_str(), UNREACHABLE | DRAINING) || self.opened > 0;
-        if !at_once && self.failures < IN_A_ROW {
+    fn failed(&mut self, trial: bool, error: &ClientError, now: Instant) -> Option<Turn> {
+        if self.until.is_some() {
+            // Whoever goes there for want of something better does not prolong it.
+            if trial {
+                self.trials += 1;
+                self.pause(now);
+            }
             return None;
         }
-        let longest = FIRST_PAUSE.saturating_mul(1 << self.opened.min(16)).min(LONGEST_PAUSE);
-        self.opened += 1;
+        self.failures += 1;
+        if !matches!(error.reason.as_str(), UNREACHABLE | DRAINING) && self.failures < IN_A_ROW {
+            return None;
+        }
+        (self.trials, self.trying) = (0, false);
+        self.openings += 1;
+        self.pause(now);
+        Some(Turn::Opened)
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let longest = FIRST_PAUSE.saturating_mul(1 << self.trials.min(16)).min(LONGEST_PAUSE);
         self.until = Some(now + longest.mul_f64(fastrand::f64()));
-        (self.opened == 1).then_some(Turn::Opened)
     }
 }
 
@@ -109,19 +149,27 @@ mod tests {
         of(Code::Unavailable, "TOKEN_UNAVAILABLE")
     }
 
+    fn lost() -> ClientError {
+        of(Code::Unavailable, UNREACHABLE)
+    }
+
+    /// A try that begins and ends now.
+    fn tried(circuit: &mut Circuit, error: Option<&ClientError>, now: Instant) -> Option<Turn> {
+        let mut pass = circuit.begin_trial(now).unwrap_or_else(|| circuit.begin());
+        circuit.ended(&mut pass, error, now)
+    }
+
     #[test]
     fn rule_7_a_lost_connection_opens_at_once_and_one_call_tries_again() {
         for reason in [UNREACHABLE, DRAINING] {
             let (mut circuit, now) = (Circuit::default(), Instant::now());
             let lost = of(Code::Unavailable, reason);
-            assert_eq!(circuit.ended(Some(&lost), now), Some(Turn::Opened));
+            assert_eq!(tried(&mut circuit, Some(&lost), now), Some(Turn::Opened));
             let later = now + FIRST_PAUSE;
             assert_eq!(circuit.state(later), CircuitState::HalfOpen);
-            assert!(
-                circuit.begin_trial(later) && !circuit.begin_trial(later),
-                "one call tries"
-            );
-            assert_eq!(circuit.ended(None, later), Some(Turn::Closed));
+            let mut trial = circuit.begin_trial(later).expect("one call tries");
+            assert!(circuit.begin_trial(later).is_none(), "and no other one");
+            assert_eq!(circuit.ended(&mut trial, None, later), Some(Turn::Closed));
             assert_eq!(circuit.state(later), CircuitState::Closed);
         }
     }
@@ -137,33 +185,73 @@ mod tests {
             token_away(),
             token_away(),
         ] {
-            assert_eq!(circuit.ended(Some(&error), now), None);
+            assert_eq!(tried(&mut circuit, Some(&error), now), None);
             assert_eq!(circuit.state(now), CircuitState::Closed);
         }
-        assert_eq!(circuit.ended(Some(&token_away()), now), Some(Turn::Opened));
+        assert_eq!(tried(&mut circuit, Some(&token_away()), now), Some(Turn::Opened));
     }
 
     #[test]
-    fn rule_7_pauses_double_to_thirty_seconds_and_are_told_once() {
+    fn rule_7_pauses_double_with_each_failed_trial_to_thirty_seconds_and_are_told_once() {
         let (mut circuit, mut now) = (Circuit::default(), Instant::now());
-        let lost = of(Code::Unavailable, UNREACHABLE);
         for opened in 0..20_u32 {
-            let turn = circuit.ended(Some(&lost), now);
+            let turn = tried(&mut circuit, Some(&lost()), now);
             assert_eq!(turn.is_some(), opened == 0);
             let longest = Duration::from_millis(100 << opened.min(9)).min(LONGEST_PAUSE);
             let until = circuit.until().expect("it is open");
             assert!(until >= now && until - now <= longest, "pause {opened}");
             now = until;
         }
+        assert_eq!(tried(&mut circuit, None, now), Some(Turn::Closed));
+        tried(&mut circuit, Some(&lost()), now);
+        assert!(
+            circuit.until().expect("it is open") - now <= FIRST_PAUSE,
+            "from the beginning"
+        );
+    }
+
+    #[test]
+    fn rule_7_of_many_calls_under_way_that_are_lost_at_once_the_first_opens_it_and_the_others_change_nothing() {
+        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        let mut under_way = [(); 64].map(|()| circuit.begin());
+        let turns = under_way.each_mut().map(|pass| circuit.ended(pass, Some(&lost()), now));
+        assert_eq!(turns.iter().flatten().count(), 1);
+        assert!(circuit.until().expect("it is open") - now <= FIRST_PAUSE);
+        let mut trial = circuit.begin_trial(now + FIRST_PAUSE).expect("it is half open");
+        // Calls that go there since no other endpoint is closed do not prolong it, either.
+        let (until, mut pass) = (circuit.until(), circuit.begin());
+        assert_eq!(circuit.ended(&mut pass, Some(&lost()), now + FIRST_PAUSE), None);
+        assert_eq!(circuit.until(), until);
+        assert!(
+            circuit.begin_trial(now + FIRST_PAUSE).is_none(),
+            "the trial is under way"
+        );
+        circuit.ended(&mut trial, Some(&lost()), now + FIRST_PAUSE);
+        assert_ne!(circuit.until(), until);
+    }
+
+    #[test]
+    fn what_began_before_it_was_opened_neither_opens_it_again_nor_closes_it() {
+        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        let (mut early, mut late) = (circuit.begin(), circuit.begin());
+        tried(&mut circuit, Some(&of(Code::Unavailable, DRAINING)), now);
+        // A node that drains answers what is under way.
+        assert_eq!(circuit.ended(&mut early, None, now), None);
+        assert_ne!(circuit.state(now), CircuitState::Closed);
+        assert_eq!(tried(&mut circuit, None, now + FIRST_PAUSE), Some(Turn::Closed));
+        assert_eq!(circuit.ended(&mut late, Some(&lost()), now + FIRST_PAUSE), None);
+        assert_eq!(circuit.state(now), CircuitState::Closed);
     }
 
     #[test]
     fn a_trial_that_was_given_up_leaves_the_next_call_to_try() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
-        circuit.ended(Some(&of(Code::Unavailable, UNREACHABLE)), now);
+        tried(&mut circuit, Some(&lost()), now);
         let later = now + FIRST_PAUSE;
-        assert!(circuit.begin_trial(later));
-        circuit.given_up();
-        assert!(circuit.begin_trial(later));
+        let trial = circuit.begin_trial(later).expect("it is half open");
+        circuit.given_up(circuit.begin());
+        assert!(circuit.begin_trial(later).is_none(), "another call was given up");
+        circuit.given_up(trial);
+        assert!(circuit.begin_trial(later).is_some());
     }
 }

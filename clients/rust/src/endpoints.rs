@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     ClientError,
-    circuit::{Circuit, CircuitState, Turn},
+    circuit::{Circuit, CircuitState, Pass, Turn},
     events::{Event, EventName, Events},
 };
 
@@ -37,6 +37,7 @@ struct State {
 pub(crate) struct Visit<'a> {
     endpoints: &'a Endpoints,
     pub index: usize,
+    pass: Pass,
     ended: bool,
 }
 
@@ -63,27 +64,32 @@ impl Endpoints {
         let count = state.circuits.len();
         let mut in_turn: Vec<usize> = (0..count).map(|step| (state.last + step) % count).collect();
         in_turn.sort_by_key(|index| Some(*index) == rather_not);
-        let closed = |state: &State, index: usize| state.circuits[index].until().is_none();
-        if may_fail && let Some(index) = in_turn.iter().find(|index| state.circuits[**index].begin_trial(now)) {
-            return self.visit(*index);
-        }
-        let index = match in_turn.iter().find(|index| closed(&state, **index)) {
-            Some(index) => *index,
-            // None is closed: the one whose time is nearest.
-            None => {
-                let nearest = in_turn.iter().min_by_key(|index| state.circuits[**index].until());
-                nearest.copied().unwrap_or_default()
+        let closed = in_turn.iter().copied().find(|index| state.is_closed(*index));
+        if may_fail {
+            // While another one is closed, a call does not try again where it has just failed.
+            let failed = rather_not.filter(|_| closed.is_some_and(|index| Some(index) != rather_not));
+            for index in in_turn.iter().copied().filter(|index| Some(*index) != failed) {
+                if let Some(pass) = state.circuits[index].begin_trial(now) {
+                    return self.visit(index, pass);
+                }
             }
+        }
+        // If none is closed: the one whose time is nearest.
+        let nearest = || {
+            in_turn
+                .iter()
+                .copied()
+                .min_by_key(|index| state.circuits[*index].until())
         };
+        let index = closed.or_else(nearest).unwrap_or_default();
         state.last = index;
-        self.visit(index)
+        self.visit(index, state.circuits[index].begin())
     }
 
     /// Whether a try elsewhere than at `index` may begin at once.
     pub fn another_is_closed(&self, index: usize) -> bool {
         let state = self.lock();
-        let mut others = state.circuits.iter().enumerate().filter(|(other, _)| *other != index);
-        others.any(|(_, circuit)| circuit.until().is_none())
+        (0..state.circuits.len()).any(|other| other != index && state.is_closed(other))
     }
 
     pub fn health(&self) -> Vec<EndpointHealth> {
@@ -97,11 +103,11 @@ impl Endpoints {
         .collect()
     }
 
-    /// A try at a chosen endpoint, whatever its circuit says.
-    pub fn visit(&self, index: usize) -> Visit<'_> {
+    fn visit(&self, index: usize, pass: Pass) -> Visit<'_> {
         Visit {
             endpoints: self,
             index,
+            pass,
             ended: false,
         }
     }
@@ -111,11 +117,17 @@ impl Endpoints {
     }
 }
 
+impl State {
+    fn is_closed(&self, index: usize) -> bool {
+        self.circuits[index].until().is_none()
+    }
+}
+
 impl Visit<'_> {
     /// With an answer, or with `error`. A stream tells both: that it began, and how it ended.
     pub fn ended(&mut self, error: Option<&ClientError>) {
         self.ended = true;
-        let turn = self.endpoints.lock().circuits[self.index].ended(error, Instant::now());
+        let turn = self.endpoints.lock().circuits[self.index].ended(&mut self.pass, error, Instant::now());
         let name = match turn {
             Some(Turn::Opened) => EventName::CircuitOpened,
             Some(Turn::Closed) => EventName::CircuitClosed,
@@ -132,7 +144,7 @@ impl Visit<'_> {
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.endpoints.lock().circuits[self.index].given_up();
+            self.endpoints.lock().circuits[self.index].given_up(self.pass);
         }
     }
 }
@@ -153,8 +165,15 @@ mod tests {
         )
     }
 
+    /// A try there fails: the trial, if it is time for one.
     fn lose(endpoints: &Endpoints, index: usize) {
-        endpoints.visit(index).ended(Some(&of(Code::Unavailable, UNREACHABLE)));
+        let pass = {
+            let circuit = &mut endpoints.lock().circuits[index];
+            circuit.begin_trial(Instant::now()).unwrap_or_else(|| circuit.begin())
+        };
+        endpoints
+            .visit(index, pass)
+            .ended(Some(&of(Code::Unavailable, UNREACHABLE)));
     }
 
     fn go(endpoints: &Endpoints) -> usize {
@@ -177,7 +196,9 @@ mod tests {
         let endpoints = endpoints(2);
         for _ in 0..12 {
             lose(&endpoints, 0);
+            tokio::time::advance(Duration::from_secs(30)).await;
         }
+        lose(&endpoints, 0);
         lose(&endpoints, 1);
         assert!(!endpoints.another_is_closed(0));
         let at = |index: usize| endpoints.lock().circuits[index].until();
@@ -205,5 +226,20 @@ mod tests {
     async fn rule_3_a_retry_prefers_another_endpoint() {
         let endpoints = endpoints(2);
         assert_eq!(endpoints.choose(Some(0), true).index, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_7_a_call_does_not_try_at_once_where_it_has_just_failed_while_another_endpoint_is_closed() {
+        let endpoints = endpoints(2);
+        lose(&endpoints, 0);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(endpoints.choose(Some(0), true).index, 1);
+        assert_eq!(endpoints.choose(None, true).index, 0, "another call does");
+        lose(&endpoints, 1);
+        assert_eq!(
+            endpoints.choose(Some(0), true).index,
+            0,
+            "none is closed, and it is time"
+        );
     }
 }
