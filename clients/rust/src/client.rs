@@ -13,9 +13,9 @@ use crate::{
     checksum::{Incoming, Outgoing},
     connector::Target,
     endpoints::Endpoints,
-    events::Events,
     options::CallOptions,
     repeatable::Repeatable,
+    shared::Shared,
     tls::LiveTls,
     tries::Tries,
 };
@@ -26,15 +26,6 @@ use crate::{
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: CallOptions,
-}
-
-/// What all clones have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub endpoints: Endpoints,
-    pub channels: Channels,
-    pub budget: Budget,
-    pub events: Events,
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,15 +17,28 @@ use crate::{
     endpoints::Visit,
     error::DRAINING,
     events::{Event, EventName},
-    pipeline::{Answer, Job},
     retry::{self, Failure, Next},
-    v1::{self, crypt_response, crypto_service_client::CryptoServiceClient},
+    v1::{self, crypt_request, crypt_response, crypto_service_client::CryptoServiceClient},
 };
 
 const METHOD: &str = "Crypt";
 /// The service works on so many messages of a stream at once.
 const IN_FLIGHT: usize = 64;
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// One operation under way.
+pub(crate) struct Job {
+    pub request: crypt_request::Request,
+    pub deadline: Instant,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+pub(crate) enum Answer {
+    /// Of the service; an error among it.
+    Of(crypt_response::Response),
+    /// The stream was lost, and there will be no other one.
+    Lost(ClientError),
+}
 
 pub(crate) struct Driver {
     client: Client,

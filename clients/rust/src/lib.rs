@@ -106,6 +106,7 @@ mod pipeline;
 mod repeatable;
 mod retry;
 pub mod sealing;
+mod shared;
 mod tls;
 mod tries;
 mod watch;

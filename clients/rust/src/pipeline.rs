@@ -8,7 +8,7 @@ use tokio::{
 use crate::{
     Client, ClientError,
     checksum::{Incoming, Outgoing},
-    crypt_stream::Driver,
+    crypt_stream::{Answer, Driver, Job},
     tries::Tries,
     v1::{self, crypt_request, crypt_response},
 };
@@ -25,20 +25,6 @@ const WAITING: usize = 256;
 pub struct Pipeline {
     client: Client,
     jobs: mpsc::Sender<Job>,
-}
-
-/// One operation under way.
-pub(crate) struct Job {
-    pub request: crypt_request::Request,
-    pub deadline: Instant,
-    pub answer: oneshot::Sender<Answer>,
-}
-
-pub(crate) enum Answer {
-    /// Of the service; an error among it.
-    Of(crypt_response::Response),
-    /// The stream was lost, and there will be no other one.
-    Lost(ClientError),
 }
 
 impl Client {

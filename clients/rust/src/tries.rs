@@ -7,11 +7,11 @@ use tonic::Code;
 
 use crate::{
     ClientError,
-    client::Shared,
     endpoints::Visit,
     events::{Event, EventName},
     options::{CallOptions, Correlation},
     retry::{self, Failure, Next},
+    shared::Shared,
 };
 
 pub(crate) struct Tries<'a> {
