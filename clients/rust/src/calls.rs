@@ -1,6 +1,6 @@
 //! One method for each RPC, under the RPC's name. What each needs and answers is said in `proto/keyreeve/v1/*.proto`.
 
-use tonic::{IntoStreamingRequest, Streaming};
+use tonic::{IntoStreamingRequest, Request, Streaming};
 
 use crate::{
     Client, ClientError,
@@ -68,23 +68,24 @@ impl Client {
     ///
     /// Raw: no deadline, no retry.
     pub async fn watch(&self, request: v1::WatchRequest) -> Result<Streaming<v1::WatchResponse>, ClientError> {
-        Ok(EventServiceClient::new(self.channel())
-            .watch(request)
-            .await?
-            .into_inner())
+        self.stream(Request::new(request), async move |channel, request| {
+            EventServiceClient::new(channel).watch(request).await
+        })
+        .await
     }
 
     /// Many operations in flight on one stream; answers carry the request's tag and come in any order. A
     /// [`Pipeline`](crate::Pipeline) does that for many callers.
     ///
-    /// Raw: no deadline, no retry, and checksums are left to the caller, who can set and check them as his pace allows.
+    /// Raw: no deadline, no retry, and checksums are left to the caller, who can set and check them as his pace allows. A lost stream ends with
+    /// a status, which [`ClientError`] is made from.
     pub async fn crypt(
         &self,
         requests: impl IntoStreamingRequest<Message = v1::CryptRequest>,
     ) -> Result<Streaming<v1::CryptResponse>, ClientError> {
-        Ok(CryptoServiceClient::new(self.channel())
-            .crypt(requests)
-            .await?
-            .into_inner())
+        self.stream(requests.into_streaming_request(), async move |channel, requests| {
+            CryptoServiceClient::new(channel).crypt(requests).await
+        })
+        .await
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::timeout_at;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use tracing::{Instrument as _, debug_span};
 
 use crate::{
@@ -39,7 +39,7 @@ impl Client {
             let connected = {
                 let mut visit = client.shared.endpoints.choose(None, false);
                 let connected = client.shared.channels.connect(visit.index).await;
-                visit.ended(connected.as_ref().err());
+                visit.connected(connected.as_ref().err());
                 connected
             };
             match connected {
@@ -136,6 +136,28 @@ impl Client {
         };
         calling.instrument(span).await
     }
+
+    /// Begins a stream, once.
+    pub(crate) async fn stream<Req, Res, F>(
+        &self,
+        mut request: Request<Req>,
+        call: impl FnOnce(Channel, Request<Req>) -> F,
+    ) -> Result<Streaming<Res>, ClientError>
+    where
+        F: Future<Output = Result<Response<Streaming<Res>>, Status>>,
+    {
+        let correlation = self.options.correlation();
+        correlation.write(request.metadata_mut());
+        let mut visit = self.shared.endpoints.choose(None, false);
+        let channel = self.shared.channels.lease(visit.index).channel;
+        let begun = call(channel, request).await.map_err(ClientError::from);
+        visit.ended(begun.as_ref().err());
+        begun.map(Response::into_inner).map_err(|error| ClientError {
+            request_id: correlation.request_id().to_owned(),
+            tries: 1,
+            ..error
+        })
+    }
 }
 
 #[cfg(test)]
@@ -149,5 +171,7 @@ mod tests {
         fn spawnable(_: impl Future + Send + 'static) {}
         let _ = |client: Client| spawnable(async move { client.encrypt(v1::EncryptRequest::default()).await.is_ok() });
         let _ = |config: ClientConfig| spawnable(Client::connect(config));
+        let requests = tokio_stream::empty::<v1::CryptRequest>();
+        let _ = |client: Client| spawnable(async move { client.crypt(requests).await.is_ok() });
     }
 }

@@ -4,8 +4,8 @@ use std::{env, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{CertificateFiles, CertificateSource, ClientError, Event, Events};
 
-/// How long a call may take, unless the configuration says otherwise.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a call may take, unless the configuration says otherwise: longer than a service takes to start again.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 /// TCP connection and TLS handshake together.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -16,7 +16,8 @@ pub struct ClientConfig {
     pub endpoints: Vec<String>,
     /// Who we are, and whom to trust.
     pub certificates: Arc<dyn CertificateSource>,
-    /// Of every call with all its retries, sent to the service, which obeys it too.
+    /// Of every call with all its retries, sent to the service, which obeys it too; 30 s. So long may the service be gone without a
+    /// call that can be repeated being lost, once it has answered.
     pub deadline: Duration,
     /// TCP connection and TLS handshake together.
     pub connect_timeout: Duration,

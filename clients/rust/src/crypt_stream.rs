@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -40,29 +41,48 @@ pub(crate) enum Answer {
     Lost(ClientError),
 }
 
+/// Why there is no stream at the moment: what whoever waits for one is told when his time is over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Loss(Arc<Mutex<Option<ClientError>>>);
+
+impl Loss {
+    pub fn error(&self) -> Option<ClientError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, error: Option<ClientError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
 pub(crate) struct Driver {
     client: Client,
     jobs: mpsc::Receiver<Job>,
-    /// Sent and lost, or refused by a node that drains: they go first.
+    loss: Loss,
+    /// Sent and lost, refused by a node that drains, or waiting when a stream was lost: they go first.
     again: VecDeque<Job>,
     /// Sent and not answered, by tag.
     under_way: HashMap<u64, Job>,
     last_tag: u64,
     /// Streams in a row that were lost without an answer.
     failures: u32,
+    /// Of these, all but those of an outage.
+    counted: u32,
     avoid: Option<usize>,
     certificate_tried: bool,
 }
 
 impl Driver {
-    pub fn new(client: Client, jobs: mpsc::Receiver<Job>) -> Self {
+    pub fn new(client: Client, jobs: mpsc::Receiver<Job>, loss: Loss) -> Self {
         Self {
             client,
             jobs,
+            loss,
             again: VecDeque::new(),
             under_way: HashMap::new(),
             last_tag: 0,
             failures: 0,
+            counted: 0,
             avoid: None,
             certificate_tried: false,
         }
@@ -73,9 +93,10 @@ impl Driver {
         loop {
             // A stream is opened for somebody, not for the sake of having one.
             self.forget_given_up();
-            if self.again.is_empty() {
+            while self.again.is_empty() {
+                self.start_over();
                 match self.jobs.recv().await {
-                    Some(job) => self.again.push_back(job),
+                    Some(job) => self.again.extend(Some(job).filter(|job| !job.answer.is_closed())),
                     None => return,
                 }
             }
@@ -97,8 +118,11 @@ impl Driver {
         self.client.options.correlation().write(request.metadata_mut());
         let mut service = CryptoServiceClient::new(channel);
         let opening = timeout(OPEN_WITHIN, service.crypt(request)).await;
-        let mut answers = opening.map_err(|_| ClientError::deadline(OPEN_WITHIN))??.into_inner();
+        let mut answers = opening
+            .map_err(|_| ClientError::not_begun("stream", OPEN_WITHIN))??
+            .into_inner();
         visit.ended(None);
+        self.loss.set(None);
         self.avoid = None;
         // Once the node has refused a message because it drains, nothing more is sent to it; what is under way is answered first.
         let mut draining = None;
@@ -156,7 +180,7 @@ impl Driver {
                 Some(ClientError::of_item(item))
             }
             response => {
-                self.failures = 0;
+                (self.failures, self.counted) = (0, 0);
                 self.certificate_tried = false;
                 let _ = job.answer.send(Answer::Of(response));
                 None
@@ -165,13 +189,22 @@ impl Driver {
     }
 
     /// Waits before the next stream, or gives up what was lost with this one. A new stream is one retry, however many messages it takes over.
-    async fn lost(&mut self, error: ClientError, index: usize, generation: u64) {
+    async fn lost(&mut self, mut error: ClientError, index: usize, generation: u64) {
+        while self.again.len() < IN_FLIGHT
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.again.push_back(job);
+        }
         self.forget_given_up();
         if self.again.is_empty() {
             return;
         }
-        self.failures += 1;
         let shared = self.client.shared.clone();
+        let outage = retry::is_outage(&error, shared.endpoints.answered());
+        self.failures += 1;
+        self.counted += u32::from(!outage);
+        error.tries = self.failures;
+        self.loss.set(Some(error.clone()));
         let refused = error.code == Code::Unauthenticated && !self.certificate_tried;
         let changed = refused && shared.channels.certificate_newer_than(generation);
         self.certificate_tried |= changed;
@@ -184,6 +217,8 @@ impl Driver {
         let failure = Failure {
             error: &error,
             tries: self.failures,
+            counted: self.counted,
+            outage,
             remaining: last.saturating_duration_since(Instant::now()),
             another: shared.endpoints.another_is_closed(index),
             certificate_changed: changed,
@@ -205,11 +240,17 @@ impl Driver {
         }
     }
 
-    fn give_up(&mut self, mut error: ClientError) {
-        error.tries = self.failures;
-        self.failures = 0;
+    fn give_up(&mut self, error: ClientError) {
         for job in self.again.drain(..) {
             let _ = job.answer.send(Answer::Lost(error.clone()));
+        }
+    }
+
+    /// Who was hit by what was lost is served or gone: it does not count against whoever comes next.
+    fn start_over(&mut self) {
+        (self.failures, self.counted) = (0, 0);
+        if self.jobs.is_empty() {
+            self.loss.set(None);
         }
     }
 

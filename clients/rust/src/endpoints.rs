@@ -1,12 +1,16 @@
 //! The endpoints of the service: which one a try goes to (docs/clients.md, rule 6), and what it told of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::time::Instant;
 
 use crate::{
     ClientError,
     circuit::{Circuit, CircuitState, Pass, Turn},
+    error::{DEADLINE_EXCEEDED, TRANSPORT, UNREACHABLE},
     events::{Event, EventName, Events},
 };
 
@@ -22,6 +26,8 @@ pub struct EndpointHealth {
 pub(crate) struct Endpoints {
     addresses: Vec<String>,
     state: Mutex<State>,
+    /// One of them has answered.
+    answered: AtomicBool,
     events: Events,
 }
 
@@ -48,6 +54,7 @@ impl Endpoints {
         Self {
             addresses,
             state: Mutex::new(State { circuits, last: 0 }),
+            answered: AtomicBool::new(false),
             events,
         }
     }
@@ -92,6 +99,11 @@ impl Endpoints {
         (0..state.circuits.len()).any(|other| other != index && state.is_closed(other))
     }
 
+    /// Whether the service has ever answered (rule 2).
+    pub fn answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub fn health(&self) -> Vec<EndpointHealth> {
         let now = Instant::now();
         let state = self.lock();
@@ -126,6 +138,15 @@ impl State {
 impl Visit<'_> {
     /// With an answer, or with `error`. A stream tells both: that it began, and how it ended.
     pub fn ended(&mut self, error: Option<&ClientError>) {
+        if error.is_none_or(is_answer) {
+            self.endpoints.answered.store(true, Ordering::Relaxed);
+        }
+        self.connected(error);
+    }
+
+    /// As [`Self::ended`], of a connection alone, which is no answer: it is there before the service has looked at the caller's certificate
+    /// (TLS 1.3).
+    pub fn connected(&mut self, error: Option<&ClientError>) {
         self.ended = true;
         let turn = self.endpoints.lock().circuits[self.index].ended(&mut self.pass, error, Instant::now());
         let name = match turn {
@@ -139,6 +160,11 @@ impl Visit<'_> {
             ..Event::new(name)
         });
     }
+}
+
+/// Whether an error is the service's own. `DEADLINE_EXCEEDED` is made on both sides, so it is not taken for one.
+fn is_answer(error: &ClientError) -> bool {
+    ![UNREACHABLE, TRANSPORT, DEADLINE_EXCEEDED].contains(&error.reason.as_str())
 }
 
 impl Drop for Visit<'_> {
@@ -156,7 +182,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::error::{UNREACHABLE, testing::of};
+    use crate::error::testing::of;
 
     fn endpoints(count: usize) -> Endpoints {
         Endpoints::new(
@@ -226,6 +252,30 @@ mod tests {
     async fn rule_3_a_retry_prefers_another_endpoint() {
         let endpoints = endpoints(2);
         assert_eq!(endpoints.choose(Some(0), true).index, 1);
+    }
+
+    #[test]
+    fn rule_2_an_answer_is_what_the_service_said_and_not_a_connection() {
+        let answered = |tell: &dyn Fn(&mut Visit<'_>)| {
+            let endpoints = endpoints(2);
+            tell(&mut endpoints.choose(None, true));
+            endpoints.answered()
+        };
+        assert!(answered(&|visit| visit.ended(None)));
+        for (code, reason, is_one) in [
+            (Code::PermissionDenied, "PERMISSION_DENIED", true),
+            (Code::Unavailable, "DRAINING", true),
+            (Code::Unavailable, UNREACHABLE, false),
+            (Code::DeadlineExceeded, DEADLINE_EXCEEDED, false),
+            (Code::PermissionDenied, TRANSPORT, false),
+        ] {
+            assert_eq!(
+                answered(&|visit| visit.ended(Some(&of(code, reason)))),
+                is_one,
+                "{reason}"
+            );
+        }
+        assert!(!answered(&|visit| visit.connected(None)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ const DECRYPT_FAILED: &str = "DECRYPT_FAILED";
 pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 pub(crate) const DRAINING: &str = "DRAINING";
 pub(crate) const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+pub(crate) const TRANSPORT: &str = "TRANSPORT";
 pub(crate) const POSITION_UNKNOWN: &str = "POSITION_UNKNOWN";
 
 /// Why a call failed. No plaintext, no key is ever in it. What to do next: [`ClientError::next_step`].
@@ -129,9 +130,15 @@ impl ClientError {
         )
     }
 
+    /// Nothing was asked of the service yet.
+    pub(crate) fn not_begun(what: &str, within: Duration) -> Self {
+        let message = format!("the service began no {what} within {} ms", within.as_millis());
+        Self::local(Code::Unavailable, UNREACHABLE, message)
+    }
+
     /// An answer that is no answer to what was asked.
     pub(crate) fn unexpected(message: String) -> Self {
-        Self::local(Code::Internal, "TRANSPORT", message)
+        Self::local(Code::Internal, TRANSPORT, message)
     }
 
     /// One message of a stream, or one item of a batch, failed.
@@ -223,7 +230,7 @@ fn of_others(status: &Status) -> (Code, &'static str, String) {
     // Only a status that was made here has a cause: the connection failed, under whatever code.
     match status.code() == Code::Unavailable || status.source().is_some() {
         true => (Code::Unavailable, UNREACHABLE, message),
-        false => (status.code(), "TRANSPORT", message),
+        false => (status.code(), TRANSPORT, message),
     }
 }
 

@@ -21,8 +21,8 @@
 //!
 //! # When the service is slow, overloaded, restarting or gone
 //!
-//! Calls that can be repeated are tried again, up to four times, with full jitter, within one total deadline and a budget; changes get a
-//! `request_id` by which the service knows them again. Several endpoints take over from each other; certificates of files are taken up
+//! Calls that can be repeated are tried again, up to four times, with full jitter, within one total deadline and a budget, and in an outage
+//! until the deadline; changes get a `request_id` by which the service knows them again. Several endpoints take over from each other; certificates of files are taken up
 //! while the client runs. The rules are the same for clients of all languages: `docs/clients.md` of the repository.
 //!
 //! ```no_run

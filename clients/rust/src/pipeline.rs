@@ -8,7 +8,7 @@ use tokio::{
 use crate::{
     Client, ClientError,
     checksum::{Incoming, Outgoing},
-    crypt_stream::{Answer, Driver, Job},
+    crypt_stream::{Answer, Driver, Job, Loss},
     tries::Tries,
     v1::{self, crypt_request, crypt_response},
 };
@@ -19,22 +19,24 @@ const WAITING: usize = 256;
 /// Encrypts and decrypts for many callers over one stream, with up to 64 operations under way: cheaper for both sides than a call for
 /// each. Cheap to clone; the stream ends when the last clone is gone.
 ///
-/// An operation is repeatable: it has the client's deadline, is tried again like a call if it is refused for the moment, and once more on a
-/// new stream if its stream was lost.
+/// An operation is repeatable: it has the client's deadline, is tried again like a call if it is refused for the moment, and goes to a new
+/// stream if its stream was lost; in an outage, until its deadline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     client: Client,
     jobs: mpsc::Sender<Job>,
+    loss: Loss,
 }
 
 impl Client {
     /// Starts a pipeline with this client's deadline; its stream is opened by the first operation. To be called within a tokio runtime.
     pub fn pipeline(&self) -> Pipeline {
-        let (jobs, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(Driver::new(self.clone(), waiting).run());
+        let ((jobs, waiting), loss) = (mpsc::channel(WAITING), Loss::default());
+        tokio::spawn(Driver::new(self.clone(), waiting, loss.clone()).run());
         Pipeline {
             client: self.clone(),
             jobs,
+            loss,
         }
     }
 }
@@ -82,7 +84,10 @@ impl Pipeline {
             let answer = match timeout_at(tries.deadline, self.send(send(&message), tries.deadline)).await {
                 Ok(Answer::Of(answer)) => answered(answer, &read),
                 Ok(Answer::Lost(error)) => return Err(tries.ended(error)),
-                Err(_) => Err(tries.out_of_time()),
+                Err(_) => match self.loss.error() {
+                    Some(error) => return Err(tries.ended(error)),
+                    None => Err(tries.out_of_time()),
+                },
             };
             match answer {
                 Ok(answer) => {

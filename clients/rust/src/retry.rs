@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::{ClientError, budget::Budget};
+use crate::{ClientError, budget::Budget, error::UNREACHABLE};
 
-/// Retries of one call.
-pub(crate) const RETRIES: u32 = 4;
+/// Retries of one call that count.
+const RETRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -24,11 +24,21 @@ pub(crate) enum Next {
     NoBudget,
 }
 
+/// Whether a failure is of an outage, and counts neither as a retry nor in the budget: nobody is there whom a further try could load.
+/// `answered`: the service has answered this client before; an address that never did is more likely wrong than restarting.
+pub(crate) fn is_outage(error: &ClientError, answered: bool) -> bool {
+    answered && error.reason == UNREACHABLE
+}
+
 /// What is known when a try has failed.
 pub(crate) struct Failure<'a> {
     pub error: &'a ClientError,
     /// Which try it was, from 1.
     pub tries: u32,
+    /// How many have failed so far, this one included, but for those of an outage.
+    pub counted: u32,
+    /// This one is of an outage.
+    pub outage: bool,
     /// Until the deadline.
     pub remaining: Duration,
     /// Another endpoint's circuit is closed.
@@ -39,9 +49,6 @@ pub(crate) struct Failure<'a> {
 
 /// For calls that may be tried again.
 pub(crate) fn next(failure: &Failure<'_>, budget: &Budget) -> Next {
-    if failure.tries > RETRIES {
-        return Next::End;
-    }
     let next = match failure.error.code {
         Code::Unauthenticated if failure.certificate_changed => Next::Wait(Duration::ZERO),
         Code::Unavailable if failure.another => Next::Elsewhere,
@@ -52,6 +59,8 @@ pub(crate) fn next(failure: &Failure<'_>, budget: &Budget) -> Next {
     match next {
         Next::Wait(wait) if wait >= failure.remaining => Next::End,
         _ if failure.remaining.is_zero() => Next::End,
+        next if failure.outage => next,
+        _ if failure.counted > RETRIES => Next::End,
         _ if !budget.retry() => Next::NoBudget,
         next => next,
     }
@@ -74,10 +83,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// The last of so many, all of which count.
     fn failure(error: &ClientError, tries: u32) -> Failure<'_> {
         Failure {
             error,
             tries,
+            counted: tries,
+            outage: false,
             remaining: LONG,
             another: false,
             certificate_changed: false,
@@ -114,6 +126,48 @@ mod tests {
             assert!(matches!(next(&failure(&error, tries), &budget), Next::Wait(_)));
         }
         assert_eq!(next(&failure(&error, 5), &budget), Next::End);
+    }
+
+    #[test]
+    fn rule_2_an_outage_is_waited_out_and_counts_neither_as_a_retry_nor_in_the_budget() {
+        let (lost, budget) = (of(Code::Unavailable, UNREACHABLE), Budget::new());
+        while budget.retry() {}
+        let outage = |tries, remaining| Failure {
+            counted: 0,
+            outage: is_outage(&lost, true),
+            remaining,
+            ..failure(&lost, tries)
+        };
+        for n in 1..=100 {
+            let Next::Wait(wait) = next(&outage(n, LONG), &budget) else {
+                panic!("try {n} is not the last")
+            };
+            let longest = FIRST_WAIT.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_WAIT);
+            assert!(wait <= longest, "rule 3, with all tries: {n}");
+        }
+        assert_eq!(next(&outage(101, Duration::ZERO), &budget), Next::End, "rule 1");
+    }
+
+    #[test]
+    fn rule_2_other_failures_in_an_outage_count_and_only_they() {
+        let (error, budget) = (unavailable(), Budget::new());
+        let other = |counted| Failure {
+            counted,
+            ..failure(&error, 50)
+        };
+        for counted in 1..=4 {
+            assert!(matches!(next(&other(counted), &budget), Next::Wait(_)));
+        }
+        assert_eq!(next(&other(5), &budget), Next::End);
+        assert_eq!((0..20).filter(|_| budget.retry()).count(), 6, "four were paid for");
+    }
+
+    #[test]
+    fn rule_2_an_outage_is_unreachable_after_an_answer_and_nothing_else() {
+        let lost = of(Code::Unavailable, UNREACHABLE);
+        assert!(is_outage(&lost, true) && !is_outage(&lost, false));
+        assert!(!is_outage(&unavailable(), true));
+        assert!(!is_outage(&of(Code::Unavailable, "DRAINING"), true));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Tries<'a> {
     pub deadline: Instant,
     pub correlation: Correlation,
     count: u32,
+    /// Tries that failed, but for those of an outage.
+    counted: u32,
     /// Where the last try went, if it went to an endpoint of its own.
     endpoint: Option<usize>,
     /// Where the last one failed, if the next one may begin elsewhere at once.
@@ -44,6 +46,7 @@ impl<'a> Tries<'a> {
             deadline: started + options.deadline,
             correlation: options.correlation(),
             count: 0,
+            counted: 0,
             endpoint: None,
             avoid: None,
             certificate_tried: false,
@@ -110,9 +113,13 @@ impl<'a> Tries<'a> {
         let refused = error.code == Code::Unauthenticated && !self.certificate_tried;
         let changed = refused && generation.is_some_and(|shown| self.shared.channels.certificate_newer_than(shown));
         self.certificate_tried |= changed;
+        let outage = retry::is_outage(error, self.shared.endpoints.answered());
+        self.counted += u32::from(!outage);
         let failure = Failure {
             error,
             tries: self.count,
+            counted: self.counted,
+            outage,
             remaining: self.remaining(),
             another: self
                 .endpoint

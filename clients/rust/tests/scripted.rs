@@ -9,6 +9,8 @@ mod calls;
 mod certificates;
 #[path = "scripted/endpoints.rs"]
 mod endpoints;
+#[path = "scripted/outage.rs"]
+mod outage;
 #[path = "scripted/pipelining.rs"]
 mod pipelining;
 #[path = "scripted/service.rs"]

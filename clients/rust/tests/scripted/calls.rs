@@ -128,27 +128,6 @@ async fn rule_4_a_client_adds_ten_retries_to_the_load_and_then_a_tenth() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_gone_is_unreachable_after_the_last_try_and_is_found_again() {
-    let world = World::new();
-    let mut service = world.service().await;
-    let client = world.client(&[&service]).await;
-    service.kill().await;
-    let error = client.encrypt(encrypt()).await.err().unwrap();
-    assert_eq!(
-        (error.code, error.reason.as_str(), error.tries),
-        (Code::Unavailable, "UNREACHABLE", 5)
-    );
-    assert!(!error.request_id.is_empty() && error.next_step().contains("runs"));
-    assert_eq!(world.told(EventName::CircuitOpened).len(), 1);
-    let service = service.again().await;
-    client.encrypt(encrypt()).await.unwrap();
-    assert_eq!(
-        (service.seen().len(), world.told(EventName::CircuitClosed).len()),
-        (1, 1)
-    );
-}
-
-#[tokio::test]
 async fn an_answer_that_changed_on_its_way_is_refused_and_not_asked_again() {
     let world = World::new();
     let service = world.service().await;

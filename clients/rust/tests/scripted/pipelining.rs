@@ -134,20 +134,3 @@ async fn a_message_without_an_answer_meets_its_deadline() {
     );
     pipeline.encrypt(encrypt()).await.unwrap();
 }
-
-#[tokio::test]
-async fn a_service_that_is_gone_fails_what_waits_and_one_that_is_back_serves_it() {
-    let world = World::new();
-    let mut service = world.service().await;
-    let pipeline = pipeline(&world, &service).await;
-    pipeline.encrypt(encrypt()).await.unwrap();
-    service.kill().await;
-    for answer in at_once(&pipeline, 100).join_all().await {
-        let error = answer.err().unwrap();
-        assert_eq!((error.reason.as_str(), error.code), ("UNREACHABLE", Code::Unavailable));
-        assert!(!error.request_id.is_empty());
-    }
-    let service = service.again().await;
-    pipeline.encrypt(encrypt()).await.unwrap();
-    assert_eq!(streams(&service), 1);
-}
