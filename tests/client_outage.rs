@@ -204,7 +204,7 @@ async fn in_an_outage_what_may_not_wait_for_its_end_fails_clearly() {
     let client = Client::connect(config(&[&server], &Told::default())).await.unwrap();
     server.admin().await.create_key(KEY).await.unwrap();
     client.encrypt(encrypt("before".into())).await.unwrap();
-    let impatient = client.with_deadline(Duration::from_secs(1));
+    let impatient = client.with_deadline(Duration::from_secs(1)).unwrap();
     let pipeline = impatient.pipeline();
     let (requests, sent) = tokio::sync::mpsc::channel(2);
     let mut answers = client

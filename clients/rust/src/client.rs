@@ -11,6 +11,7 @@ use crate::{
     budget::Budget,
     channels::{Channels, Lease},
     checksum::{Incoming, Outgoing},
+    config::checked_deadline,
     connector::Target,
     endpoints::Endpoints,
     options::CallOptions,
@@ -59,6 +60,7 @@ impl Client {
         if targets.is_empty() {
             return Err(ClientError::configuration("there is no endpoint: name one".into()));
         }
+        let options = CallOptions::new(checked_deadline(config.deadline)?);
         let tls = LiveTls::new(config.certificates, config.events.clone())?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -67,7 +69,7 @@ impl Client {
                 budget: Budget::new(),
                 events: config.events,
             }),
-            options: CallOptions::new(config.deadline),
+            options,
         })
     }
 

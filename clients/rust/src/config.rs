@@ -6,6 +6,8 @@ use crate::{CertificateFiles, CertificateSource, ClientError, Event, Events};
 
 /// How long a call may take, unless the configuration says otherwise: longer than a service takes to start again.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// The service allows no call more.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 /// TCP connection and TLS handshake together.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -16,7 +18,7 @@ pub struct ClientConfig {
     pub endpoints: Vec<String>,
     /// Who we are, and whom to trust.
     pub certificates: Arc<dyn CertificateSource>,
-    /// Of every call with all its retries, sent to the service, which obeys it too; 30 s. So long may the service be gone without a
+    /// Of every call with all its retries, sent to the service, which obeys it too; 30 s, at most 60 s. So long may the service be gone without a
     /// call that can be repeated being lost, once it has answered.
     pub deadline: Duration,
     /// TCP connection and TLS handshake together.
@@ -71,6 +73,16 @@ impl ClientConfig {
     }
 }
 
+/// A deadline that the service would take, too. Errors: `CONFIGURATION`.
+pub(crate) fn checked_deadline(deadline: Duration) -> Result<Duration, ClientError> {
+    match deadline.is_zero() || deadline > LONGEST_DEADLINE {
+        true => Err(ClientError::configuration(format!(
+            "a deadline of {deadline:?} is not possible: more than 0, at most {LONGEST_DEADLINE:?}"
+        ))),
+        false => Ok(deadline),
+    }
+}
+
 fn variable(name: &str) -> Result<String, ClientError> {
     env::var(name).map_err(|_| {
         ClientError::configuration(format!(
@@ -87,5 +99,22 @@ mod tests {
     fn an_address_may_name_several_endpoints() {
         let config = ClientConfig::new("https://one:7443, two:7443", "ca", "certificate", "key");
         assert_eq!(config.endpoints, ["https://one:7443", "two:7443"]);
+        assert_eq!(config.deadline, Duration::from_secs(30), "rule 1");
+    }
+
+    #[test]
+    fn rule_1_a_deadline_that_the_service_would_not_take_is_refused() {
+        for deadline in [Duration::from_nanos(1), LONGEST_DEADLINE] {
+            assert_eq!(checked_deadline(deadline).expect("it is possible"), deadline);
+        }
+        for deadline in [
+            Duration::ZERO,
+            LONGEST_DEADLINE + Duration::from_nanos(1),
+            Duration::MAX,
+        ] {
+            let error = checked_deadline(deadline).expect_err("it is refused");
+            assert_eq!(error.reason, "CONFIGURATION");
+            assert!(error.message.contains("at most 60s"), "{error}");
+        }
     }
 }

@@ -34,7 +34,7 @@
 //!     .on_event(|event| eprintln!("{} {} {}", event.name, event.method, event.reason)); // or count it
 //! let client = Client::connect(config).await?;
 //! let request = v1::GetKeyRequest { name: "envs/dev/teams/shop/keys/orders".into() };
-//! match client.with_deadline(Duration::from_secs(2)).get_key(request).await {
+//! match client.with_deadline(Duration::from_secs(2))?.get_key(request).await {
 //!     Ok(answer) => drop(answer),
 //!     Err(error) if error.code == Code::NotFound => {}
 //!     Err(error) => eprintln!("{error} ({}, request {}): {}", error.reason, error.request_id, error.next_step()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use uuid::Uuid;
 
-use crate::{Client, ClientError, error::REQUEST_ID};
+use crate::{Client, ClientError, config::checked_deadline, error::REQUEST_ID};
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -63,10 +63,10 @@ impl Correlation {
 
 /// Each gives a client that shares connections, circuits and budget with this one.
 impl Client {
-    /// For each call with all its retries, instead of the configured time. The service caps it at 60 s.
-    #[must_use]
-    pub fn with_deadline(&self, deadline: Duration) -> Self {
-        self.with(|options| options.deadline = deadline)
+    /// For each call with all its retries, instead of the configured time; at most 60 s. Errors: `CONFIGURATION`.
+    pub fn with_deadline(&self, deadline: Duration) -> Result<Self, ClientError> {
+        let deadline = checked_deadline(deadline)?;
+        Ok(self.with(|options| options.deadline = deadline))
     }
 
     /// Names the calls in the audit log, instead of an id of the client's making: 1 to 64 of letters, digits, `.`, `_`, `-`.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keyreeve_client::{Code, EventName, v1};
+use keyreeve_client::{Client, Code, EventName, v1};
 
 use crate::{
     World, encrypt,
@@ -73,7 +73,8 @@ async fn a_slow_service_meets_the_total_deadline() {
     let client = world
         .client(&[&service])
         .await
-        .with_deadline(Duration::from_millis(400));
+        .with_deadline(Duration::from_millis(400))
+        .unwrap();
     service.reply([overloaded(150), Reply::Silence]);
     let begun = Instant::now();
     let error = client.encrypt(encrypt()).await.err().unwrap();
@@ -93,6 +94,19 @@ async fn a_slow_service_meets_the_total_deadline() {
         sent(0) <= Duration::from_millis(400) && sent(1) <= Duration::from_millis(250),
         "rule 1: what is left"
     );
+}
+
+#[tokio::test]
+async fn rule_1_a_deadline_that_is_not_possible_is_refused_before_anything_is_sent() {
+    let world = World::new();
+    let service = world.service().await;
+    let client = world.client(&[&service]).await;
+    for deadline in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(client.with_deadline(deadline).unwrap_err().reason, "CONFIGURATION");
+        let mut config = world.config(&[&service]);
+        config.deadline = deadline;
+        assert_eq!(Client::new(config).unwrap_err().reason, "CONFIGURATION");
+    }
 }
 
 #[tokio::test]

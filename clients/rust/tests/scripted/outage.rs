@@ -92,7 +92,7 @@ async fn rule_1_an_outage_longer_than_the_deadline_comes_out_for_all_that_wait()
     let world = World::new();
     let mut service = world.service().await;
     let client = answered(&world, &[&service]).await;
-    let client = client.with_deadline(Duration::from_millis(800));
+    let client = client.with_deadline(Duration::from_millis(800)).unwrap();
     let pipeline = client.pipeline();
     pipeline.encrypt(encrypt()).await.unwrap();
     service.kill().await;

@@ -126,7 +126,8 @@ async fn a_message_without_an_answer_meets_its_deadline() {
     let client = world
         .client(&[&service])
         .await
-        .with_deadline(Duration::from_millis(200));
+        .with_deadline(Duration::from_millis(200))
+        .unwrap();
     let pipeline = client.pipeline();
     assert_eq!(
         pipeline.encrypt(encrypt()).await.err().unwrap().reason,
