@@ -36,7 +36,7 @@ impl Client {
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let client = Self::new(config)?;
         let mut last = None;
-        for _ in 0..client.shared.endpoints.health().len() {
+        for _ in 0..client.shared.endpoints.count() {
             let connected = {
                 let mut visit = client.shared.endpoints.choose(None, false);
                 let connected = client.shared.channels.connect(visit.index).await;

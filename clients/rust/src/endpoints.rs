@@ -63,6 +63,10 @@ impl Endpoints {
         &self.addresses[index]
     }
 
+    pub fn count(&self) -> usize {
+        self.addresses.len()
+    }
+
     /// Where the next try goes. `rather_not`: where the last one failed; `may_fail`: the call may be tried again, so it may be the one
     /// that tries what is half open.
     pub fn choose(&self, rather_not: Option<usize>, may_fail: bool) -> Visit<'_> {

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tonic::{Code, Request, Streaming, transport::Channel};
 
 use crate::{
@@ -20,6 +23,8 @@ const METHOD: &str = "Watch";
 const KEYS_EACH: usize = 256;
 /// From a request to the first message, which comes at once.
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+/// A stream that is lost sooner counts as one that did not begin: the waits go on growing. As long as the longest of them.
+const LASTING: Duration = Duration::from_secs(2);
 
 /// Who wants to know of keys: a cache of data keys, of key states, of names. Called one message after another for each set of 256 keys;
 /// must be quick.
@@ -58,6 +63,8 @@ impl KeyWatcher {
                 names: names.to_vec(),
                 listener: listener.clone(),
                 position: None,
+                since: None,
+                lost: false,
                 failures: 0,
                 certificate_tried: false,
                 avoid: None,
@@ -83,7 +90,11 @@ struct Watching {
     listener: Arc<dyn KeyListener>,
     /// Of the last message; everything up to there was told.
     position: Option<v1::Position>,
-    /// Streams in a row that were lost before they began, and the one before them.
+    /// When the stream began, if it did.
+    since: Option<Instant>,
+    /// The listener was told of a loss, and not yet that it goes on.
+    lost: bool,
+    /// Streams in a row that did not last.
     failures: u32,
     certificate_tried: bool,
     /// Where the last one was lost.
@@ -99,10 +110,11 @@ impl Watching {
             let Lease { channel, generation } = shared.channels.lease(visit.index);
             let error = self.stream(&mut visit, channel).await;
             visit.ended(Some(&error));
-            if error.reason == POSITION_UNKNOWN && self.position.take().is_some() {
-                continue;
+            if self.since.take().is_some_and(|since| since.elapsed() >= LASTING) {
+                self.failures = 0;
             }
-            if self.failures == 0 {
+            self.failures = self.failures.saturating_add(1);
+            if !std::mem::replace(&mut self.lost, true) {
                 self.listener.lost(&self.names, &error);
                 self.tell(EventName::WatchLost, &error.reason, None);
             }
@@ -114,7 +126,7 @@ impl Watching {
         }
     }
 
-    /// Rule 2, without its limit of tries. A stream that does not begin in time is tried elsewhere.
+    /// Rule 2, without its limit of tries. A stream that does not begin in time is tried elsewhere; after a restore it begins anew.
     fn may_go_on(&mut self, error: &ClientError, generation: u64) -> bool {
         match error.code {
             Code::Unavailable | Code::DeadlineExceeded => true,
@@ -123,7 +135,7 @@ impl Watching {
                 self.certificate_tried = true;
                 self.client.shared.channels.certificate_newer_than(generation)
             }
-            _ => false,
+            _ => error.reason == POSITION_UNKNOWN && self.position.take().is_some(),
         }
     }
 
@@ -163,7 +175,8 @@ impl Watching {
     }
 
     fn begun(&mut self) {
-        if std::mem::take(&mut self.failures) > 0 {
+        self.since = Some(Instant::now());
+        if std::mem::take(&mut self.lost) {
             self.listener.restored(&self.names);
         }
         if self.position.is_none() {
@@ -173,14 +186,15 @@ impl Watching {
         self.avoid = None;
     }
 
-    /// Waits before the next stream.
+    /// Waits before the next stream; not, if there is an endpoint that may not have been tried yet.
     async fn again(&mut self, error: &ClientError, index: usize) {
-        self.failures = self.failures.saturating_add(1);
         self.avoid = Some(index);
-        let mut wait = Duration::ZERO;
-        if error.code != Code::Unavailable || !self.client.shared.endpoints.another_is_closed(index) {
-            wait = retry::full_jitter(self.failures) + error.retry_after.unwrap_or_default();
-        }
+        let endpoints = &self.client.shared.endpoints;
+        let untried = (self.failures as usize) < endpoints.count() && endpoints.another_is_closed(index);
+        let wait = match error.code {
+            Code::Unavailable if untried => Duration::ZERO,
+            _ => retry::full_jitter(self.failures) + error.retry_after.unwrap_or_default(),
+        };
         self.tell(EventName::Retry, &error.reason, Some(wait));
         tokio::time::sleep(wait).await;
     }

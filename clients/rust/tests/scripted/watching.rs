@@ -1,6 +1,9 @@
 //! Changes of keys over streams that end.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use keyreeve_client::{ClientError, Code, EventName, KeyListener, KeyWatcher, v1};
 
@@ -64,8 +67,12 @@ fn draining() -> Option<tonic::Status> {
 }
 
 async fn start(world: &World, service: &Service) -> (KeyWatcher, Arc<Notes>) {
+    start_on(world, &[service]).await
+}
+
+async fn start_on(world: &World, services: &[&Service]) -> (KeyWatcher, Arc<Notes>) {
     let notes = Arc::<Notes>::default();
-    let client = world.client(&[service]).await;
+    let client = world.client(services).await;
     let names = ["envs/dev/teams/shop/keys/orders".to_owned()];
     (KeyWatcher::start(&client, names, notes.clone()), notes)
 }
@@ -117,6 +124,43 @@ async fn a_lost_watch_is_told_once_and_tried_until_the_service_is_back() {
     until(|| notes.all().len() == 5).await;
     assert_eq!(notes.all()[3..], ["restored", "version 3"]);
     assert_eq!(positions(&service).last(), Some(&Some(8)));
+}
+
+/// As many as could be begun in the time of a test if none of them waited.
+fn begin_and_end() -> impl Iterator<Item = Round> {
+    let away = || Some(status(Code::Unavailable, "TOKEN_UNAVAILABLE", None));
+    (0..10_000).map(move |_| Round(vec![at(7, None)], away()))
+}
+
+#[tokio::test]
+async fn rule_3_streams_that_begin_and_end_at_once_are_begun_again_after_waits_that_grow() {
+    let world = World::new();
+    for count in [1, 2] {
+        let services = [world.service().await, world.service().await];
+        services.iter().for_each(|service| service.rounds(begin_and_end()));
+        let services: Vec<&Service> = services.iter().take(count).collect();
+        let (_watcher, notes) = start_on(&world, &services).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let begun: usize = services.iter().map(|service| service.seen().len()).sum();
+        // The waits of 8 streams in a row: 12 s at most, 6 s on the average.
+        assert!((2..25).contains(&begun), "{begun} streams at {count} endpoints");
+        assert_eq!(notes.all()[..2], ["begun", "lost: TOKEN_UNAVAILABLE"]);
+    }
+}
+
+#[tokio::test]
+async fn rule_3_after_a_stream_that_lasted_the_waits_are_short_again() {
+    let world = World::new();
+    let mut service = world.service().await;
+    let short = (7..10).map(|sequence| Round(vec![at(sequence, None)], draining()));
+    service.rounds(short.chain([Round(vec![at(10, Some(2))], None)]));
+    let (_watcher, notes) = start(&world, &service).await;
+    until(|| notes.all().contains(&"version 2".to_owned())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    service.kill().await;
+    until(|| world.told(EventName::Retry).len() >= 5).await;
+    let tries = world.told(EventName::Retry).into_iter().map(|retry| retry.tries);
+    assert_eq!(tries.take(5).collect::<Vec<_>>(), [1, 2, 3, 1, 2]);
 }
 
 #[tokio::test]
