@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -120,10 +124,12 @@ def test_a_change_without_request_id_is_asked_once(run: Run, scripted: Scripted)
     assert [seen.request.request_id for seen in scripted.seen] == [""]
 
 
-def test_a_service_that_is_gone_is_unreachable_after_the_last_try(run: Run, scripted: Scripted) -> None:
+def test_a_service_that_never_answered_is_unreachable_after_the_last_try(run: Run, scripted: Scripted) -> None:
     scripted.stop()
+    begun = time.monotonic()
     with pytest.raises(errors.Unreachable) as caught:
         run("encrypt", KEY, b"hello")
+    assert time.monotonic() - begun < 1.5
     assert isinstance(caught.value, ConnectionError)
     assert caught.value.tries == 5
 
@@ -137,6 +143,27 @@ def test_a_service_that_comes_back_is_found_again(run: Run, scripted: Scripted) 
     scripted.start(scripted.address)
     time.sleep(0.2)
     assert run("encrypt", KEY, b"hello") == b"sealed"
+
+
+def test_a_service_that_is_away_is_looked_for_several_times_a_second(scripted: Scripted) -> None:
+    arrived: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def refuse() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    door.accept()[0].close()
+                    arrived.append(time.monotonic())
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with Client(**scripted.settings() | {"addr": f"127.0.0.1:{door.getsockname()[1]}"}) as client:
+            client._rules.endpoints.answered = True
+            with pytest.raises(errors.Unreachable):
+                client.encrypt(KEY, b"hello", deadline=4)
+        door.shutdown(socket.SHUT_RDWR)
+    refusing.join()
+    assert max(later - earlier for earlier, later in itertools.pairwise(arrived)) < 0.9
 
 
 def test_an_answer_that_changed_on_its_way_is_refused(run: Run, scripted: Scripted) -> None:

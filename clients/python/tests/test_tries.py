@@ -86,8 +86,118 @@ def test_rule_2_nothing_else_is_tried_again(error: KeyreeveError) -> None:
     assert World().waits(World().call(), error) == []
 
 
+def unreachable() -> KeyreeveError:
+    return errors.Unreachable("nobody is there")
+
+
+def answering(error: KeyreeveError | None = None) -> World:
+    """A world in which the service has answered once: well, or with an error of its own."""
+    world = World()
+    if error is not None:
+        error.of_service = True
+    tries = world.call()
+    tries.begin()
+    tries.failed(error) if error else tries.succeeded()
+    world.told.clear()
+    return world
+
+
+def failing(world: World, tries: Tries, error: KeyreeveError) -> list[float]:
+    """Fails until there is no further try; each wait passes."""
+    waits: list[float] = []
+    while True:
+        tries.begin()
+        wait = tries.failed(error)
+        if wait is None:
+            return waits
+        waits.append(wait)
+        world.now += wait
+
+
+def test_rule_2_an_outage_is_tried_until_the_deadline_and_costs_no_budget() -> None:
+    world = answering()
+    error = unreachable()
+    waits = failing(world, world.call(deadline=30), error)
+    assert waits[:7] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2])
+    assert set(waits[6:]) == {2.0}
+    assert 28 < sum(waits) < 30, "a wait that would not end before the deadline is not begun"
+    assert (error.tries, error.request_id) == (len(waits) + 1, "r-1")
+    assert world.rules.budget.tokens == 10
+    assert "budget_exhausted" not in world.names()
+
+
+def test_rule_2_whatever_the_service_says_is_its_first_answer() -> None:
+    for error in (errors.PermissionDenied("no"), errors.Draining("no"), errors.DeadlineExceeded("late")):
+        world = answering(error)
+        assert len(failing(world, world.call(), unreachable())) > 4, error.reason
+
+
+def test_rule_2_what_never_answered_is_tried_four_times_and_costs_budget() -> None:
+    for error in (errors.TransportError("no"), errors.DeadlineExceeded("late"), errors.Unreachable("no")):
+        world = World()
+        tries = world.call()
+        tries.begin()
+        tries.failed(error)
+        tokens = world.rules.budget.tokens
+        tries = world.call()
+        assert len(failing(world, tries, unreachable())) == 4, error.reason
+        assert world.rules.budget.tokens <= tokens - 3.9
+
+
+def test_rule_2_an_answer_of_one_endpoint_counts_for_all() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    tries.succeeded()
+    assert len(failing(world, world.call(), unreachable())) > 4
+
+
+def test_rule_2_within_an_outage_other_failures_count_as_ever_and_the_wait_counts_all_tries() -> None:
+    world = answering()
+    tries = world.call(deadline=60)
+    waits: list[float | None] = []
+    for error in [unreachable()] * 3 + [token_unavailable()] * 4 + [unreachable()] * 2 + [token_unavailable()]:
+        tries.begin()
+        waits.append(tries.failed(error))
+    assert waits[:3] == pytest.approx([0.05, 0.1, 0.2])
+    assert waits[3:7] == pytest.approx([0.4 + 0.5, 0.8 + 0.5, 1.6 + 0.5, 2 + 0.5])
+    assert waits[7:] == [2, 2, None], "the fifth other failure is the last"
+    assert world.rules.budget.tokens == pytest.approx(6)
+
+
+def test_rule_2_an_outage_is_waited_for_without_budget() -> None:
+    world = answering()
+    while world.rules.budget.retry():
+        pass
+    assert len(failing(world, world.call(), unreachable())) > 4
+    assert failing(world, world.call(), token_unavailable()) == []
+
+
 def test_a_mutation_without_request_id_is_never_tried_again() -> None:
-    assert World().waits(World().call(repeatable=False), errors.Unreachable("no")) == []
+    for world in (World(), answering()):
+        assert failing(world, world.call(repeatable=False), unreachable()) == []
+
+
+def test_rule_3_a_call_goes_elsewhere_than_where_it_has_just_failed() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    tries.begin()
+    assert tries.failed(unreachable()) == 0
+    world.now += 0.11
+    assert world.endpoints.health()[0].circuit == "half_open"
+    assert tries.begin() == "b:1", "another call may try a:1"
+    assert world.call().begin() == "a:1"
+
+
+def test_rule_6_in_an_outage_of_all_a_call_tries_one_after_the_other() -> None:
+    world = World("a:1", "b:1")
+    tries = world.call()
+    seen: list[str] = []
+    for _ in range(4):
+        seen.append(tries.begin())
+        tries.failed(unreachable())
+        world.now += 5
+    assert seen == ["a:1", "b:1", "a:1", "b:1"]
 
 
 def test_rule_1_a_wait_that_would_not_end_before_the_deadline_is_not_begun() -> None:

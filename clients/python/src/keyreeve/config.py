@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from keyreeve.errors import ConfigurationError
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 CONNECT_TIMEOUT = 5.0
 LONGEST_DEADLINE = 60.0
 

@@ -56,6 +56,8 @@ class Endpoints:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        self.answered = False
+        """Whether the service has ever answered, at whichever of them: what is not reached from then on is an outage (rule 2)."""
         self._all = [_Endpoint(address) for address in addresses]
         self._last = self._all[0]
         self._events = events
@@ -73,9 +75,10 @@ class Endpoints:
             start = self._all.index(self._last)
             in_turn = self._all[start:] + self._all[:start]
             in_turn.sort(key=lambda e: e.address == rather_not)
-            # One call tries what is half open; the others go where it is closed.
-            trial = [e for e in in_turn if e.circuit(now) == "half_open" and not e.trying]
             closed = [e for e in in_turn if e.circuit(now) == "closed"]
+            # One call tries what is half open; the others go where it is closed, and so does the call that has just failed there.
+            trial = [e for e in in_turn if e.circuit(now) == "half_open" and not e.trying]
+            trial = [e for e in trial if e.address != rather_not or not closed]
             if trial and (repeatable or not closed):
                 chosen = trial[0]
                 chosen.trying = True
@@ -98,6 +101,7 @@ class Endpoints:
         with self._lock:
             endpoint = next(e for e in self._all if e.address == address)
             endpoint.trying = False
+            self.answered = self.answered or error is None or error.of_service
             event = self._failed(endpoint, error) if _bad(error) else self._succeeded(endpoint)
         if event:
             self._events.tell(event)

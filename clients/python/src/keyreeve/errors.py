@@ -43,6 +43,8 @@ class KeyreeveError(Exception):
         """Fields of the request at fault, each with what is wrong."""
         self.unanswered: tuple[int, ...] = ()
         """Of a broken stream: tags that got no answer."""
+        self.of_service = False
+        """Whether the service itself said so; else this client did, or something on the way."""
 
     @property
     def is_temporary(self) -> bool:

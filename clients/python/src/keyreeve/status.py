@@ -26,9 +26,11 @@ def from_status(code: grpc.StatusCode, said: str, trailers: dict[str, Any]) -> K
     info, retry, violations = _details(trailers.get(_DETAILS))
     request_id = str(info.metadata.get("request_id", "") if info else "") or str(trailers.get(REQUEST_ID, ""))
     if info is not None:
-        return errors.of_reason(
+        error = errors.of_reason(
             info.reason, said, code=code.name, request_id=request_id, retry_after=retry, fields=violations
         )
+        error.of_service = True
+        return error
     # Not our details: gRPC on this side, or something between us and the service.
     if code is grpc.StatusCode.UNAVAILABLE:
         return errors.Unreachable(f"the service cannot be reached, or the connection was lost: {said}")
@@ -43,7 +45,9 @@ def from_item(error: ItemError) -> KeyreeveError:
     """Why one item of a batch or stream failed."""
     code = next((code.name for code in grpc.StatusCode if code.value[0] == error.code), "UNKNOWN")
     after = error.retry_after_ms / 1000 if error.retry_after_ms else None
-    return errors.of_reason(error.reason, error.message, code=code, retry_after=after)
+    failed = errors.of_reason(error.reason, error.message, code=code, retry_after=after)
+    failed.of_service = True
+    return failed
 
 
 def _details(

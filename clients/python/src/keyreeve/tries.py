@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from keyreeve.endpoints import Endpoints
-from keyreeve.errors import DeadlineExceeded, KeyreeveError
+from keyreeve.errors import DeadlineExceeded, KeyreeveError, Unreachable
 from keyreeve.events import Event, Events
 
 RETRIES = 4
@@ -76,6 +76,7 @@ class Tries:
         self._started = rules.clock()
         self._deadline = self._started + deadline
         self._count = 0
+        self._counted = 0
         self._certificate_tried = False
         self._endpoint = self._avoided = ""
         rules.budget.call()
@@ -119,23 +120,27 @@ class Tries:
         return DeadlineExceeded(f"no answer to {self._method} within {self._seconds:g} s", request_id=self._request_id)
 
     def _wait(self, error: KeyreeveError, certificate_changed: Callable[[], bool]) -> float | None:
-        if not self._repeatable or self._count > RETRIES:
+        # Nobody is there whom a retry could load: only the deadline ends an outage.
+        outage = isinstance(error, Unreachable) and self._rules.endpoints.answered
+        self._counted += not outage
+        if not self._repeatable or self._counted > RETRIES:
             return None
         if error.code == "UNAUTHENTICATED":
             if self._certificate_tried or not certificate_changed():
                 return None
             self._certificate_tried = True
             wait = 0.0
-        elif error.code == "UNAVAILABLE" and self._rules.endpoints.another_is_closed(self._endpoint):
+        elif error.code == "UNAVAILABLE":
             self._avoided = self._endpoint
-            wait = 0.0
-        elif error.code == "UNAVAILABLE" or (error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None):
+            at_once = self._rules.endpoints.another_is_closed(self._endpoint)
+            wait = 0.0 if at_once else wait_before(self._count, error, self._rules.jitter)
+        elif error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None:
             wait = wait_before(self._count, error, self._rules.jitter)
         else:
             return None
         if wait >= self.remaining:
             return None
-        if not self._rules.budget.retry():
+        if not outage and not self._rules.budget.retry():
             self._rules.events.tell(self._event("budget_exhausted", error.reason))
             return None
         return wait

@@ -177,7 +177,7 @@ class Service:
 
     @contextlib.contextmanager
     def gone(self, *, drain: bool = False) -> Iterator[None]:
-        """Stopped within, and back afterwards."""
+        """Stopped within, and back afterwards. A client that had an answer before waits for its deadline."""
         self.stop(drain=drain)
         try:
             yield
