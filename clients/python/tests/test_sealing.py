@@ -81,8 +81,9 @@ def test_a_refused_context_or_pin_makes_no_call(dev: Dev, client: Client, key: s
             other.opener(key).open(message)
         with pytest.raises(errors.UnexpectedMessage):
             other.opener(key).open(message, context=CONTEXT, expect=bytes(16))
-        with pytest.raises(errors.DecryptFailed):
-            other.opener(key).open(b"not sealed", context=CONTEXT)
+        for no_message in (b"not sealed", message[: inspect(message).header_length + 55]):
+            with pytest.raises(errors.DecryptFailed):
+                other.opener(key).open(no_message, context=CONTEXT)
     assert told == []
 
 
@@ -158,7 +159,12 @@ def test_wrapping_anew_keeps_what_it_does_not_know_and_doubles_no_key(
 def test_whatever_is_wrong_is_one_error_with_one_text(client: Client, new_key: Callable[[], str]) -> None:
     key, other = new_key(), new_key()
     message = seal(client, key, store_context=True)
+    without_context = seal(client, key)
+    header, end = headers.parse(message), inspect(message).header_length
+    spoilt = Wrapped(1, header.wrapped[0].data[:-1] + b"x")
     attempts: list[tuple[str, bytes, dict[str, Any]]] = [
+        (key, without_context, {}),
+        (key, header.with_keys((spoilt,)).encode() + message[end:], {"context": CONTEXT}),
         (key, message, {}),
         (other, message, {"context": CONTEXT}),
         (key, message[:-1], {"context": CONTEXT}),
@@ -170,7 +176,7 @@ def test_whatever_is_wrong_is_one_error_with_one_text(client: Client, new_key: C
     for name, data, expected in attempts:
         with pytest.raises(errors.DecryptFailed) as caught:
             client.opener(name).open(data, **expected)
-        texts.add(str(caught.value))
+        texts.add(caught.value.message)
     assert len(texts) == 1
 
 

@@ -196,7 +196,7 @@ def test_a_batch_with_an_answer_too_few_is_refused(run: Run, scripted: Scripted)
 
 def test_a_data_key_of_another_length_is_refused(scripted: Scripted) -> None:
     scripted.answers["GenerateDataKey"] = lambda _: crypto_pb2.GenerateDataKeyResponse(
-        plaintext=b"short", ciphertext=b"\xe5ENV\x01\1\0\2" + bytes(20) + (124).to_bytes(4, "big") + bytes(124)
+        plaintext=b"short", ciphertext=b"\xe5ENV\x01\1\0\2" + bytes(19) + b"\1" + (124).to_bytes(4, "big") + bytes(124)
     )
     with Client(**scripted.settings()) as client, pytest.raises(errors.MalformedAnswer, match="32 bytes"):
         client.sealer(KEY).seal(b"hello")

@@ -138,6 +138,7 @@ def test_a_wrapped_data_key_tells_its_key_and_nothing_else_is_one(vectors: Any, 
         envelope + b"x",
         envelope[:6] + b"\0\1" + envelope[8:],
         envelope[:28] + bytes(4) + envelope[32:],
+        envelope[:24] + bytes(4) + envelope[28:],
         b"",
     ):
         assert headers.envelope(other) is None

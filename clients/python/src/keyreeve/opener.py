@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean
+from keyreeve.errors import DecryptFailed
 from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
-from keyreeve.sealed.header import Header, Identity
+from keyreeve.sealed.header import Header, Identity, unopenable
 from keyreeve.sealed.keys import to_rewrap
 from keyreeve.sealed.parts import Opened, Parts
 from keyreeve.sealed.payload import Opening
 from keyreeve.sealed.reader import SealedReader
-from keyreeve.sealing import BaseOpener, Expected, open_whole
+from keyreeve.sealing import BaseOpener, Expected, front, open_whole
 from keyreeve.secret import SecretBytes
 
 if TYPE_CHECKING:
     from keyreeve.client import Client
+
+T = TypeVar("T")
 
 
 class Opener(BaseOpener):
@@ -51,7 +55,7 @@ class Opener(BaseOpener):
     ) -> SecretBytes:
         """Opens a value. Raises DecryptFailed for whatever is wrong with it, UnexpectedMessage, or what the service says."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
-        header = headers.parse(message)
+        header = front(message)
         canonical = expected.context_of(header)
         key = self._take(header, canonical, len(message))
         return SecretBytes(open_whole(message, header, expected, canonical, key))
@@ -166,7 +170,7 @@ class Opener(BaseOpener):
                 streams.copy_rest(read, written)
 
     def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
-        return self._client._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
+        return self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
 
     def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
         header = streams.read_header(source)
@@ -177,4 +181,12 @@ class Opener(BaseOpener):
         return expected.opening(self._take(header, canonical, 0), header, canonical, prefix)
 
     def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
-        return self._client._follow(self._key(self._client._connections.identity, header, context, size))
+        return self._follow(self._key(self._client._connections.identity, header, context, size))
+
+    def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
+        try:
+            return self._client._follow(plan)
+        except DecryptFailed as error:
+            refused = unopenable(error.request_id)
+        # What the service says of a wrapped key is said like everything else that is wrong with a message.
+        raise refused

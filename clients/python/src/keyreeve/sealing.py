@@ -12,7 +12,7 @@ from keyreeve.errors import InvalidArgument, UnexpectedMessage
 from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
-from keyreeve.sealed.header import ENVELOPE, PREFIX, Header, Identity, Wrapped
+from keyreeve.sealed.header import ENVELOPE, FIXED, PREFIX, Header, Identity, Wrapped
 from keyreeve.sealed.keys import Keyring, Plan, expected_context, to_open, to_seal
 from keyreeve.sealed.payload import Opening, Sealing
 
@@ -113,6 +113,14 @@ def inspect(message: bytes) -> SealedInfo:
         key_ids=tuple(f"{i[:8]}-{i[8:12]}-{i[12:16]}-{i[16:20]}-{i[20:]}" for i in ids),
         header_length=end,
     )
+
+
+def front(message: bytes) -> Header:
+    """The header of a message in memory. What ends before its first chunk is refused here: no call is made for it."""
+    header = headers.parse(message)
+    if len(message) < headers.length(message[:FIXED]) + PREFIX:
+        raise headers.unopenable()
+    return header
 
 
 def open_whole(message: bytes, header: Header, expected: Expected, context: bytes, key: UsableKey) -> bytes:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean_async
+from keyreeve.errors import DecryptFailed
 from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
-from keyreeve.sealed.header import Header, Identity
+from keyreeve.sealed.header import Header, Identity, unopenable
 from keyreeve.sealed.keys import to_rewrap
 from keyreeve.sealed.parts import AsyncOpened, AsyncParts
 from keyreeve.sealed.payload import Opening
 from keyreeve.sealed.reader import SealedReader
-from keyreeve.sealing import BaseOpener, Expected, open_whole
+from keyreeve.sealing import BaseOpener, Expected, front, open_whole
 from keyreeve.secret import SecretBytes
 
 if TYPE_CHECKING:
     from keyreeve.aio.client import AsyncClient
+
+T = TypeVar("T")
 
 
 class AsyncOpener(BaseOpener):
@@ -47,7 +51,7 @@ class AsyncOpener(BaseOpener):
     ) -> SecretBytes:
         """Opens a value."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
-        header = headers.parse(message)
+        header = front(message)
         canonical = expected.context_of(header)
         key = await self._take(header, canonical, len(message))
         return SecretBytes(open_whole(message, header, expected, canonical, key))
@@ -151,8 +155,7 @@ class AsyncOpener(BaseOpener):
             await asyncio.to_thread(work)
 
     async def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
-        plan = to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep)
-        return await self._client._follow(plan)
+        return await self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
 
     async def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
         header = streams.read_header(source)
@@ -163,4 +166,12 @@ class AsyncOpener(BaseOpener):
         return expected.opening(await self._take(header, canonical, 0), header, canonical, prefix)
 
     async def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
-        return await self._client._follow(self._key(self._client._connections.identity, header, context, size))
+        return await self._follow(self._key(self._client._connections.identity, header, context, size))
+
+    async def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
+        try:
+            return await self._client._follow(plan)
+        except DecryptFailed as error:
+            refused = unopenable(error.request_id)
+        # As in `Opener`: one text.
+        raise refused

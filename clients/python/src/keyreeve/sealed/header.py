@@ -25,9 +25,12 @@ _DATA_KEY = 1
 _DATA_KEY_BYTES = {1: 92, 2: 156}
 
 
-def unopenable() -> DecryptFailed:
-    """The one error, with one text, for whatever is wrong with a sealed message, its keys, its context."""
-    return DecryptFailed("the sealed message cannot be opened with these keys and this context")
+def unopenable(request_id: str = "") -> DecryptFailed:
+    """The one error, with one text, for whatever is wrong with a sealed message, its keys, its context.
+
+    `request_id`: of the call, if it was the service that found it out.
+    """
+    return DecryptFailed("the sealed message cannot be opened with these keys and this context", request_id=request_id)
 
 
 class Identity(NamedTuple):
@@ -117,9 +120,10 @@ def envelope(data: bytes) -> Envelope | None:
     if len(data) < FIXED or data[:5] != _ENVELOPE_MAGIC or data[5] != _DATA_KEY:
         return None
     suite, body = int.from_bytes(data[6:8], "big"), int.from_bytes(data[28:32], "big")
-    if len(data) != _DATA_KEY_BYTES.get(suite) or body != len(data) - FIXED:
+    version = int.from_bytes(data[24:28], "big")
+    if len(data) != _DATA_KEY_BYTES.get(suite) or body != len(data) - FIXED or not version:
         return None
-    return Envelope(bytes(data[8:24]), int.from_bytes(data[24:28], "big"))
+    return Envelope(bytes(data[8:24]), version)
 
 
 def _canonical(stored: bytes) -> bool:
