@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh [PYTEST ARGUMENTS]: builds the wheel, installs it into a virtual environment under target/, then ruff, mypy and pytest;
 # without arguments the examples too.
-# The service is `keyreeve dev` of $KEYREEVE_BIN, or of this build; PYTHON is the interpreter (3.10 or newer).
+# The service is `keyreeve dev` of $KEYREEVE_BIN, or of this build, with examples/parity beside it; PYTHON is the interpreter (3.10 or newer).
 set -euo pipefail
 
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -10,7 +10,7 @@ python="${PYTHON:-python3}"
 place="$repository/target/python/$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')"
 
 if [ -z "${KEYREEVE_BIN:-}" ]; then
-    (cd "$repository" && cargo build --locked --quiet --bin keyreeve)
+    (cd "$repository" && cargo build --locked --quiet -p keyreeve -p keyreeve-client --bin keyreeve --example parity)
     export KEYREEVE_BIN="${CARGO_TARGET_DIR:-$repository/target}/debug/keyreeve"
 fi
 
