@@ -55,6 +55,8 @@ def build(method: Method, fields: dict[str, Any]) -> Any:
 
 def pairs(context: Context, aad: bytes = b"") -> list[dict[str, str]]:
     """The context as it is sent; checked here, so that a mistake shows before anything leaves."""
+    if context is contexts.EMPTY and not aad:
+        return []
     contexts.canonical(context, aad)
     return [{"key": key, "value": value} for key, value in context.items()]
 

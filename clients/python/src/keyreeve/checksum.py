@@ -5,17 +5,19 @@ Field `x` has its checksum in `x_crc32c`; this is read from the messages' descri
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from keyreeve.errors import ChecksumMismatch
 
 _SUFFIX = "_crc32c"
-# Requests that batches and streams hold others in, and answers likewise.
-_HOLDERS = ("items", "results", "success")
+# What batches hold requests in, and answers; of each item its answer; a stream's message one of either.
+_LISTS, _ITEM, _CHOICES = {"items", "results"}, "success", ("request", "response")
 
 
 def crc32c(data: bytes) -> int:
@@ -35,19 +37,37 @@ def check(message: Message) -> None:
             raise ChecksumMismatch(f"the checksum of `{name}` does not match: the answer changed on its way")
 
 
+class _Fields(NamedTuple):
+    """Of a kind of message; looked up once, not for every call."""
+
+    checked: tuple[str, ...]
+    """What has a checksum."""
+    lists: tuple[str, ...]
+    has_item: bool
+    choice: str
+
+
+@functools.cache
+def _fields(kind: Any) -> _Fields:
+    descriptor: Descriptor = kind.DESCRIPTOR
+    names = [field.name for field in descriptor.fields]
+    return _Fields(
+        checked=tuple(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)),
+        lists=tuple(name for name in names if name in _LISTS),
+        has_item=_ITEM in names,
+        choice=next((choice for choice in _CHOICES if choice in descriptor.oneofs_by_name), ""),
+    )
+
+
 def _checksums(message: Any) -> Iterator[tuple[Any, str]]:
-    for field in message.DESCRIPTOR.fields:
-        if field.name.endswith(_SUFFIX):
-            yield message, field.name.removesuffix(_SUFFIX)
-    for holder in _HOLDERS:
-        if holder in message.DESCRIPTOR.fields_by_name:
-            held = getattr(message, holder)
-            if isinstance(held, Message):
-                if message.HasField(holder):
-                    yield from _checksums(held)
-            else:
-                for part in held:
-                    yield from _checksums(part)
-    oneof = message.DESCRIPTOR.oneofs_by_name.get("request") or message.DESCRIPTOR.oneofs_by_name.get("response")
-    if oneof is not None and (held_in := message.WhichOneof(oneof.name)):
-        yield from _checksums(getattr(message, held_in))
+    kind: Any = type(message)
+    fields = _fields(kind)
+    for name in fields.checked:
+        yield message, name
+    for held in fields.lists:
+        for part in getattr(message, held):
+            yield from _checksums(part)
+    if fields.has_item and message.HasField(_ITEM):
+        yield from _checksums(getattr(message, _ITEM))
+    if fields.choice and (chosen := message.WhichOneof(fields.choice)):
+        yield from _checksums(getattr(message, chosen))

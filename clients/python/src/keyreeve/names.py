@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from keyreeve.errors import InvalidArgument
@@ -32,6 +33,7 @@ def parted(text: str, kind: str) -> tuple[str, str]:
     return parent.rpartition("/")[0], last
 
 
+@functools.lru_cache(4096)
 def _full(text: str, depth: int, kind: str) -> str:
     parts = text.split("/")
     if len(parts) == 2 * depth and tuple(parts[::2]) == _COLLECTIONS[:depth]:
