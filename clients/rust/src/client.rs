@@ -13,7 +13,8 @@ use crate::{
     checksum::{Incoming, Outgoing},
     config::checked_deadline,
     connector::Target,
-    endpoints::Endpoints,
+    endpoints::{Endpoints, Visit},
+    hedge::{self, Outcome},
     options::CallOptions,
     repeatable::Repeatable,
     shared::Shared,
@@ -68,6 +69,7 @@ impl Client {
                 channels: Channels::new(targets, tls, config.connect_timeout),
                 budget: Budget::new(),
                 events: config.events,
+                hedge_after: config.hedge_after,
             }),
             options,
         })
@@ -96,8 +98,8 @@ impl Client {
     }
 
     /// One unary call: checksums, deadline on both sides, retries, the error's details.
-    pub(crate) async fn unary<Req, Res, F>(
-        &self,
+    pub(crate) async fn unary<'a, Req, Res, F>(
+        &'a self,
         method: &'static str,
         mut message: Req,
         call: impl Fn(Channel, Request<Req>) -> F,
@@ -109,30 +111,46 @@ impl Client {
     {
         message.set_checksums();
         let repeatable = message.prepare(self.options.once);
+        let hedge_after = self.shared.hedge_after.filter(|_| message.may_be_hedged());
         let mut tries = Tries::new(&self.shared, method, repeatable, &self.options);
         let span = debug_span!("keyreeve", method, request_id = tries.correlation.request_id());
         let calling = async {
-            loop {
-                let mut visit = tries.visit();
+            let (time, correlation) = (tries.time, tries.correlation.clone());
+            let send = |mut visit: Visit<'a>| {
                 let Lease { channel, generation } = self.shared.channels.lease(visit.index);
                 let mut request = Request::new(message.clone());
-                request.set_timeout(tries.remaining());
-                tries.correlation.write(request.metadata_mut());
-                let outcome = match timeout_at(tries.deadline, call(channel, request)).await {
-                    Ok(answered) => answered.map_err(ClientError::from),
-                    Err(_) => Err(tries.out_of_time()),
+                request.set_timeout(time.remaining());
+                correlation.write(request.metadata_mut());
+                let answering = timeout_at(time.deadline, call(channel, request));
+                async move {
+                    let answered = match answering.await {
+                        Ok(answered) => answered.map_err(ClientError::from),
+                        Err(_) => Err(time.out()),
+                    };
+                    visit.ended(answered.as_ref().err());
+                    let checked = answered.and_then(|answer| {
+                        answer.get_ref().check()?;
+                        Ok(answer.into_inner())
+                    });
+                    Outcome {
+                        result: checked,
+                        index: visit.index,
+                        generation,
+                    }
+                }
+            };
+            loop {
+                let first = send(tries.visit());
+                let outcome = match hedge_after {
+                    Some(after) => hedge::race(first, after, || tries.hedge().map(&send)).await,
+                    None => first.await,
                 };
-                visit.ended(outcome.as_ref().err());
-                let checked = outcome.and_then(|answer| {
-                    answer.get_ref().check()?;
-                    Ok(answer.into_inner())
-                });
-                match checked {
+                match outcome.result {
                     Ok(answer) => {
                         tries.succeeded();
                         return Ok(answer);
                     }
-                    Err(error) => tries.failed(error, Some(generation)).await?,
+                    Err(error) => tries.failed_at(outcome.index, error, outcome.generation).await?,
                 }
             }
         };

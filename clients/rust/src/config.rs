@@ -23,6 +23,9 @@ pub struct ClientConfig {
     pub deadline: Duration,
     /// TCP connection and TLS handshake together.
     pub connect_timeout: Duration,
+    /// Hedging: if a call that changes nothing has no answer after this time, a second request is sent to another endpoint, and the first
+    /// answer counts. `None`, as it is by default: never. Sensible: the time within which 95 of 100 calls are answered.
+    pub hedge_after: Option<Duration>,
     /// Who is told what happens.
     pub events: Events,
 }
@@ -51,6 +54,7 @@ impl ClientConfig {
             certificates,
             deadline: DEFAULT_DEADLINE,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            hedge_after: None,
             events: Events::default(),
         }
     }

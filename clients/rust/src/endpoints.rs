@@ -97,6 +97,15 @@ impl Endpoints {
         self.visit(index, state.circuits[index].begin())
     }
 
+    /// A try at another endpoint that is closed, beside the one at `index`, where calls still go.
+    pub fn another(&self, index: usize) -> Option<Visit<'_>> {
+        let state = self.lock();
+        let count = state.circuits.len();
+        let mut others = (1..count).map(|step| (index + step) % count);
+        let other = others.find(|other| state.is_closed(*other))?;
+        Some(self.visit(other, state.circuits[other].begin()))
+    }
+
     /// Whether a try elsewhere than at `index` may begin at once.
     pub fn another_is_closed(&self, index: usize) -> bool {
         let state = self.lock();

@@ -17,6 +17,8 @@ pub enum EventName {
     Call,
     /// A try failed and another will follow; with the wait.
     Retry,
+    /// A second request was sent to this endpoint while the first was slow.
+    Hedge,
     /// A retry was left out: there were too many of them lately.
     BudgetExhausted,
     CircuitOpened,
@@ -37,6 +39,7 @@ impl EventName {
         match self {
             Self::Call => "call",
             Self::Retry => "retry",
+            Self::Hedge => "hedge",
             Self::BudgetExhausted => "budget_exhausted",
             Self::CircuitOpened => "circuit_opened",
             Self::CircuitClosed => "circuit_closed",

@@ -100,6 +100,7 @@ mod crypt_stream;
 mod endpoints;
 mod error;
 mod events;
+mod hedge;
 mod next_step;
 mod options;
 mod pipeline;

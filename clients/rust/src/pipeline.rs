@@ -81,12 +81,12 @@ impl Pipeline {
         let mut tries = Tries::new(&self.client.shared, method, true, &self.client.options);
         loop {
             tries.ride();
-            let answer = match timeout_at(tries.deadline, self.send(send(&message), tries.deadline)).await {
+            let answer = match timeout_at(tries.time.deadline, self.send(send(&message), tries.time.deadline)).await {
                 Ok(Answer::Of(answer)) => answered(answer, &read),
                 Ok(Answer::Lost(error)) => return Err(tries.ended(error)),
                 Err(_) => match self.loss.error() {
                     Some(error) => return Err(tries.ended(error)),
-                    None => Err(tries.out_of_time()),
+                    None => Err(tries.time.out()),
                 },
             };
             match answer {

@@ -10,6 +10,11 @@ pub(crate) trait Repeatable {
     fn prepare(&mut self, _once: bool) -> bool {
         true
     }
+
+    /// Whether two of it may be under way at once.
+    fn may_be_hedged(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! repeatable {
@@ -27,6 +32,10 @@ macro_rules! mutations {
                     self.request_id = Uuid::new_v4().to_string();
                 }
                 !self.request_id.is_empty()
+            }
+
+            fn may_be_hedged(&self) -> bool {
+                false
             }
         }
     )+};

@@ -1,5 +1,7 @@
 //! What all clones of a client have in common, and the tries of all its calls.
 
+use std::time::Duration;
+
 use crate::{budget::Budget, channels::Channels, endpoints::Endpoints, events::Events};
 
 #[derive(Debug)]
@@ -8,4 +10,6 @@ pub(crate) struct Shared {
     pub channels: Channels,
     pub budget: Budget,
     pub events: Events,
+    /// `None`: no hedging.
+    pub hedge_after: Option<Duration>,
 }

@@ -14,13 +14,30 @@ use crate::{
     shared::Shared,
 };
 
+/// How long a call may take, over all tries and waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time {
+    allowed: Duration,
+    pub deadline: Instant,
+}
+
+impl Time {
+    /// What is left until the deadline.
+    pub fn remaining(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub fn out(self) -> ClientError {
+        ClientError::deadline(self.allowed)
+    }
+}
+
 pub(crate) struct Tries<'a> {
     shared: &'a Shared,
     method: &'static str,
     repeatable: bool,
-    allowed: Duration,
     started: Instant,
-    pub deadline: Instant,
+    pub time: Time,
     pub correlation: Correlation,
     count: u32,
     /// Tries that failed, but for those of an outage.
@@ -41,9 +58,11 @@ impl<'a> Tries<'a> {
             shared,
             method,
             repeatable,
-            allowed: options.deadline,
             started,
-            deadline: started + options.deadline,
+            time: Time {
+                allowed: options.deadline,
+                deadline: started + options.deadline,
+            },
             correlation: options.correlation(),
             count: 0,
             counted: 0,
@@ -67,17 +86,27 @@ impl<'a> Tries<'a> {
         self.count += 1;
     }
 
-    /// What is left until the deadline.
-    pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    pub fn out_of_time(&self) -> ClientError {
-        ClientError::deadline(self.allowed)
+    /// A second try beside the one that is under way, elsewhere, if there is an elsewhere and budget for it.
+    pub fn hedge(&mut self) -> Option<Visit<'a>> {
+        let visit = self.shared.endpoints.another(self.endpoint?)?;
+        if !self.shared.budget.retry() {
+            self.tell(EventName::BudgetExhausted, "", None);
+            return None;
+        }
+        self.count += 1;
+        self.endpoint = Some(visit.index);
+        self.tell(EventName::Hedge, "", None);
+        Some(visit)
     }
 
     pub fn succeeded(&mut self) {
         self.tell_end("OK");
+    }
+
+    /// As [`Tries::failed`], of a try at the endpoint of this index, which with a second one beside it need not be the last.
+    pub async fn failed_at(&mut self, index: usize, error: ClientError, generation: u64) -> Result<(), ClientError> {
+        self.endpoint = Some(index);
+        self.failed(error, Some(generation)).await
     }
 
     /// The last try ended with `error`. Returns after the wait if there is to be another one. `generation`: of the certificate that it showed.
@@ -120,7 +149,7 @@ impl<'a> Tries<'a> {
             tries: self.count,
             counted: self.counted,
             outage,
-            remaining: self.remaining(),
+            remaining: self.time.remaining(),
             another: self
                 .endpoint
                 .is_some_and(|index| self.shared.endpoints.another_is_closed(index)),

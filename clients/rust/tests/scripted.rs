@@ -9,6 +9,8 @@ mod calls;
 mod certificates;
 #[path = "scripted/endpoints.rs"]
 mod endpoints;
+#[path = "scripted/hedging.rs"]
+mod hedging;
 #[path = "scripted/outage.rs"]
 mod outage;
 #[path = "scripted/pipelining.rs"]

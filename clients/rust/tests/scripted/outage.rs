@@ -106,7 +106,10 @@ async fn rule_1_an_outage_longer_than_the_deadline_comes_out_for_all_that_wait()
         );
         assert!(error.tries >= 1 && !error.request_id.is_empty(), "{error:?}");
     }
-    assert!(errors.iter().any(|error| error.tries > 5), "they go on until the deadline");
+    assert!(
+        errors.iter().any(|error| error.tries > 5),
+        "they go on until the deadline"
+    );
     // A few may be cut while they connect.
     let unreachable = errors.iter().filter(|error| error.code == Code::Unavailable);
     assert!(unreachable.count() > errors.len() * 9 / 10);

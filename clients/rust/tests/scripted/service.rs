@@ -27,6 +27,8 @@ pub enum Reply {
     /// As a service in good health would.
     Good,
     Refuse(Status),
+    /// Good, after that time.
+    Late(Duration),
     /// Nothing, for ever.
     Silence,
     /// Good, but for a bit of the answer.
@@ -252,6 +254,10 @@ impl Script {
                 match self.next() {
                     Reply::Good => Ok(Response::new(good(request, false))),
                     Reply::Damaged => Ok(Response::new(good(request, true))),
+                    Reply::Late(time) => {
+                        tokio::time::sleep(time).await;
+                        Ok(Response::new(good(request, false)))
+                    }
                     Reply::Refuse(status) => Err(status),
                     Reply::Silence => std::future::pending().await,
                 }
