@@ -54,6 +54,14 @@ async fn try_all(client: &Client, key: &str) -> Vec<(&'static str, String, Resul
         GenerateDataKeyWithoutPlaintextRequest { name: name.clone() }
     );
     call!(
+        "WrapDataKey",
+        crypto.wrap_data_key,
+        WrapDataKeyRequest {
+            name: name.clone(),
+            plaintext: vec![7; 32].into()
+        }
+    );
+    call!(
         "UnwrapDataKey",
         crypto.unwrap_data_key,
         UnwrapDataKeyRequest {
@@ -204,6 +212,7 @@ async fn who_uses_keys_may_not_manage_them() {
         "Decrypt",
         "GenerateDataKey",
         "GenerateDataKeyWithoutPlaintext",
+        "WrapDataKey",
         "UnwrapDataKey",
         "ReadKey",
     ];

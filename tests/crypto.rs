@@ -193,6 +193,40 @@ async fn a_data_key_comes_back_from_its_envelope_and_only_by_unwrap() {
 }
 
 #[tokio::test]
+async fn a_data_key_of_another_service_is_wrapped_and_opens_by_unwrap_alone() {
+    let (client, key) = key("wrap").await;
+    let theirs = [0x5a; 32];
+    let request = |data_key: &[u8]| proto::WrapDataKeyRequest {
+        name: key_name(&key),
+        plaintext: data_key.to_vec().into(),
+        encryption_context: pairs(ORDERS),
+        plaintext_crc32c: Some(crc32c::crc32c(data_key)),
+        ..Default::default()
+    };
+    let wrapped = answer(client.crypto().wrap_data_key(request(&theirs)).await).unwrap();
+    assert_eq!((wrapped.ciphertext.len(), wrapped.key_version), (32 + OVERHEAD, 1));
+    assert_eq!(wrapped.ciphertext_crc32c, crc32c::crc32c(&wrapped.ciphertext));
+    let opened = client.unwrap_data_key(&key, &wrapped.ciphertext, ORDERS).await.unwrap();
+    assert_eq!(opened, theirs);
+    for refused in [
+        fault(client.decrypt(&key, &wrapped.ciphertext, ORDERS).await),
+        fault(client.unwrap_data_key(&key, &wrapped.ciphertext, &[]).await),
+    ] {
+        assert_eq!(refused.reason, "DECRYPT_FAILED");
+    }
+    for length in [0, 31, 33, 64] {
+        let refused = fault(answer(client.crypto().wrap_data_key(request(&vec![1; length])).await));
+        assert_eq!(refused.code, Code::InvalidArgument, "{length}");
+    }
+    let flipped = proto::WrapDataKeyRequest {
+        plaintext_crc32c: Some(1),
+        ..request(&theirs)
+    };
+    let refused = fault(answer(client.crypto().wrap_data_key(flipped).await));
+    assert_eq!(refused.reason, "CHECKSUM_MISMATCH");
+}
+
+#[tokio::test]
 async fn re_encryption_moves_a_ciphertext_to_another_key_and_context() {
     let (client, from) = key("move-from").await;
     let (_, to) = key("move-to").await;

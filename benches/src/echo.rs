@@ -162,6 +162,10 @@ impl CryptoService for Echo {
         Err(not_measured())
     }
 
+    async fn wrap_data_key(&self, _: Request<WrapDataKeyRequest>) -> Result<Response<WrapDataKeyResponse>, Status> {
+        Err(not_measured())
+    }
+
     async fn unwrap_data_key(
         &self,
         _: Request<UnwrapDataKeyRequest>,

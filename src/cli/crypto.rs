@@ -1,4 +1,4 @@
-//! `encrypt`, `decrypt`, `reencrypt`, `datakey`, `unwrap`, `random`.
+//! `encrypt`, `decrypt`, `reencrypt`, `datakey`, `wrap`, `unwrap`, `random`.
 //!
 //! Plaintext goes in by standard input or a file, never as an argument: arguments are seen by every user of the host.
 
@@ -119,6 +119,22 @@ pub struct DataKey {
     /// Base64 text instead of raw bytes
     #[arg(long)]
     base64: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  keyreeve wrap dev/shop/orders --in key.bin --out key.wrapped")]
+pub struct Wrap {
+    /// The key, as in dev/shop/orders
+    #[arg(value_name = "KEY")]
+    name: KeyName,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    streams: Streams,
     #[command(flatten)]
     connection: Connection,
 }
@@ -297,6 +313,23 @@ impl DataKey {
             return output::print_json(&shown);
         }
         files::write(self.out.as_deref(), &ciphertext, self.base64, Secrecy::Open)
+    }
+}
+
+impl Wrap {
+    pub async fn run(self, format: Format) -> Outcome {
+        let data_key = files::read(self.streams.input.as_deref())?;
+        let request = v1::WrapDataKeyRequest {
+            name: self.name.to_string(),
+            plaintext: data_key.into(),
+            aad: self.context.aad()?,
+            encryption_context: self.context.pairs(),
+            plaintext_crc32c: None,
+        };
+        let answer = self.connection.open().await?.wrap_data_key(request).await?;
+        self.streams.answer(format, &answer.ciphertext, Secrecy::Open, || {
+            Answer::sealed(&answer.ciphertext, answer.key_version)
+        })
     }
 }
 

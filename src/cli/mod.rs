@@ -88,6 +88,8 @@ enum Command {
     /// Makes a data key for local encryption
     #[command(name = "datakey")]
     DataKey(crypto::DataKey),
+    /// Makes the envelope of a data key of another service, so that a key here opens what it sealed, too
+    Wrap(crypto::Wrap),
     /// Opens the envelope of a data key
     Unwrap(crypto::Unwrap),
     /// Seals files of any size on this host, under data keys of the service
@@ -161,6 +163,7 @@ impl Command {
             Self::Decrypt(command) => client(command.run(format)),
             Self::ReEncrypt(command) => client(command.run(format)),
             Self::DataKey(command) => client(command.run(format)),
+            Self::Wrap(command) => client(command.run(format)),
             Self::Unwrap(command) => client(command.run(format)),
             Self::Seal(command) => client(command.run()),
             Self::Open(command) => client(command.run()),

@@ -52,6 +52,7 @@ converted! {
     ReEncrypted => ReEncryptResponse by crypto::reencrypted,
     DataKey => GenerateDataKeyResponse by crypto::data_key,
     Sealed => GenerateDataKeyWithoutPlaintextResponse by crypto::data_key_envelope,
+    Sealed => WrapDataKeyResponse by crypto::wrapped,
     Opened => UnwrapDataKeyResponse by crypto::unwrapped,
     RandomBytes => GenerateRandomResponse by crypto::random,
     Batch<Sealed> => BatchEncryptResponse by crypto::batch_encrypted,

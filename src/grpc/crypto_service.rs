@@ -11,7 +11,7 @@ use crate::{
     identity::Caller,
     operations::{
         BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, Decrypt, Encrypt, GenerateDataKey,
-        GenerateDataKeyWithoutPlaintext, GenerateRandom, Operations, ReEncrypt, UnwrapDataKey,
+        GenerateDataKeyWithoutPlaintext, GenerateRandom, Operations, ReEncrypt, UnwrapDataKey, WrapDataKey,
     },
     policy::{Context, Gate, action},
 };
@@ -172,6 +172,21 @@ impl crypto_service_server::CryptoService for CryptoService {
         let (caller, request) = take_caller(request)?;
         let answer = self.calls.generate_data_key_without_plaintext(&caller, request);
         Ok(Response::new(answer.await?))
+    }
+
+    async fn wrap_data_key(
+        &self,
+        request: Request<proto::WrapDataKeyRequest>,
+    ) -> Result<Response<proto::WrapDataKeyResponse>, Status> {
+        let (caller, request) = take_caller(request)?;
+        let wrap = WrapDataKey::try_from(request)?;
+        let permit = self
+            .calls
+            .gate
+            .permit::<action::WrapDataKey>(&caller, &wrap.key, wrap.facts())
+            .await?;
+        let recorded = self.calls.operations.wrap_data_key(permit, wrap).await?;
+        Ok(Response::new(recorded.into()))
     }
 
     async fn unwrap_data_key(

@@ -1,7 +1,7 @@
-//! Data keys: GenerateDataKey, GenerateDataKeyWithoutPlaintext, UnwrapDataKey.
+//! Data keys: GenerateDataKey, GenerateDataKeyWithoutPlaintext, WrapDataKey, UnwrapDataKey.
 //!
 //! A data key is 32 bytes, token XOR host, so that neither generator alone decides it. Its envelope says that it is one:
-//! only UnwrapDataKey opens it in clear.
+//! only UnwrapDataKey opens it in clear. One that another service made is wrapped as its caller brings it.
 
 use aws_lc_rs::rand;
 use keyreeve_envelope::Plaintext;
@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 
 use super::{
     Opened, Operations, Sealed,
-    input::{BoundContext, Opening},
+    input::{BoundContext, Message, Opening},
     sealing::{Body, generator_failed},
     tally::{self, Tally},
 };
 use crate::{
-    Result,
+    Error, Result,
     audit::{Draft, Outcome},
     model::KeyName,
     policy::{Context, Permit, Recorded, UsesKey, action},
@@ -36,6 +36,14 @@ pub struct GenerateDataKeyWithoutPlaintext {
     pub key: KeyName,
     pub context: BoundContext,
 }
+
+/// A request for the envelope of a data key that the caller has.
+pub struct WrapDataKey {
+    pub key: KeyName,
+    data_key: Message,
+}
+
+assert_not_impl_any!(WrapDataKey: std::fmt::Debug, Clone, PartialEq);
 
 /// A request to open a data-key envelope.
 pub struct UnwrapDataKey {
@@ -62,6 +70,24 @@ impl GenerateDataKeyWithoutPlaintext {
     /// What the gate and the record may know.
     pub fn facts(&self) -> Context {
         Context::of(self.context.context())
+    }
+}
+
+impl WrapDataKey {
+    /// Errors: `InvalidArgument` unless the data key has 32 bytes: all else is a message, for Encrypt.
+    pub fn new(key: KeyName, data_key: Message) -> Result<Self> {
+        match data_key.plaintext().len() {
+            DATA_KEY_LEN => Ok(Self { key, data_key }),
+            other => Err(Error::invalid(
+                "plaintext",
+                format_args!("a data key has {DATA_KEY_LEN} bytes, not {other}: is it a message, for Encrypt?"),
+            )),
+        }
+    }
+
+    /// What the gate and the record may know.
+    pub fn facts(&self) -> Context {
+        Context::of(self.data_key.context()).plaintext(DATA_KEY_LEN)
     }
 }
 
@@ -93,6 +119,17 @@ impl Operations {
         permit.complete(result.map(|made| made.sealed)).await
     }
 
+    /// Wraps a data key that its caller has under the primary version of the permit's key, so that it opens what was sealed under a key of
+    /// another service. Errors: as Encrypt.
+    pub async fn wrap_data_key(
+        &self,
+        permit: Permit<action::WrapDataKey>,
+        request: WrapDataKey,
+    ) -> Result<Recorded<Sealed>> {
+        let result = self.wrap(&permit, &request.data_key).await;
+        permit.complete(result).await
+    }
+
     /// Opens a data-key envelope of the permit's key. Errors: as Decrypt; `DecryptFailed` also for what is not a data key.
     pub async fn unwrap_data_key(
         &self,
@@ -101,6 +138,12 @@ impl Operations {
     ) -> Result<Recorded<Opened>> {
         let result = self.open_body(&permit, &request.opening, Body::DataKey, UNWRAP).await;
         permit.complete(result).await
+    }
+
+    async fn wrap(&self, permit: &Permit<action::WrapDataKey>, data_key: &Message) -> Result<Sealed> {
+        let version = permit.on().protecting("wrap data keys")?;
+        let sealed = self.seal_under(permit, version, Body::DataKey, data_key.ec_hash(), data_key.plaintext());
+        sealed.await
     }
 
     async fn make_data_key<A: UsesKey>(&self, permit: &Permit<A>, context: &BoundContext) -> Result<DataKey> {

@@ -29,7 +29,9 @@ use keyreeve_envelope::{prf_commit::HedgeKey, subkey::SubkeyBytes};
 pub use batch::{
     Batch, BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, Items, MAX_BYTES, MAX_ITEMS,
 };
-pub use data_key::{DATA_KEY_LEN, DataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext, UnwrapDataKey};
+pub use data_key::{
+    DATA_KEY_LEN, DataKey, GenerateDataKey, GenerateDataKeyWithoutPlaintext, UnwrapDataKey, WrapDataKey,
+};
 pub use decrypt::{Decrypt, Opened};
 pub use encrypt::{Encrypt, Sealed};
 pub use input::{BoundContext, Message, Opening};

@@ -84,6 +84,8 @@ actions! {
     GenerateDataKey(Key) uses;
     /// Make a data key as an envelope only.
     GenerateDataKeyWithoutPlaintext(Key) uses;
+    /// Make the envelope of a data key that the caller has.
+    WrapDataKey(Key) uses;
     /// Open a data-key envelope.
     UnwrapDataKey(Key) uses;
     /// Random bytes of the environment's token.

@@ -29,7 +29,7 @@ permit (
   principal in Role::"user",
   action in [
     Action::"Encrypt", Action::"Decrypt", Action::"ReEncryptFrom", Action::"ReEncryptTo", Action::"GenerateDataKey",
-    Action::"GenerateDataKeyWithoutPlaintext", Action::"UnwrapDataKey", Action::"ReadKey"
+    Action::"GenerateDataKeyWithoutPlaintext", Action::"WrapDataKey", Action::"UnwrapDataKey", Action::"ReadKey"
   ],
   resource is Key
 ) when { principal.teams.contains(resource.team) };

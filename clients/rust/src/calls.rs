@@ -30,6 +30,7 @@ unary! {
         re_encrypt(ReEncryptRequest) -> ReEncryptResponse;
         generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
         generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest) -> GenerateDataKeyWithoutPlaintextResponse;
+        wrap_data_key(WrapDataKeyRequest) -> WrapDataKeyResponse;
         unwrap_data_key(UnwrapDataKeyRequest) -> UnwrapDataKeyResponse;
         generate_random(GenerateRandomRequest) -> GenerateRandomResponse;
         batch_encrypt(BatchEncryptRequest) -> BatchEncryptResponse;

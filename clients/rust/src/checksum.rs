@@ -85,6 +85,7 @@ outgoing! {
     v1::EncryptRequest: plaintext, plaintext_crc32c;
     v1::DecryptRequest: ciphertext, ciphertext_crc32c;
     v1::ReEncryptRequest: ciphertext, ciphertext_crc32c;
+    v1::WrapDataKeyRequest: plaintext, plaintext_crc32c;
     v1::UnwrapDataKeyRequest: ciphertext, ciphertext_crc32c;
 }
 impl Outgoing for v1::GenerateDataKeyRequest {}
@@ -103,6 +104,7 @@ incoming! {
     v1::ReEncryptResponse: ciphertext, ciphertext_crc32c;
     v1::GenerateDataKeyResponse: plaintext, plaintext_crc32c, ciphertext, ciphertext_crc32c;
     v1::GenerateDataKeyWithoutPlaintextResponse: ciphertext, ciphertext_crc32c;
+    v1::WrapDataKeyResponse: ciphertext, ciphertext_crc32c;
     v1::UnwrapDataKeyResponse: plaintext, plaintext_crc32c;
     v1::GenerateRandomResponse: data, data_crc32c;
 }

@@ -43,7 +43,7 @@ macro_rules! mutations {
 
 repeatable! {
     EncryptRequest DecryptRequest ReEncryptRequest GenerateDataKeyRequest GenerateDataKeyWithoutPlaintextRequest
-    UnwrapDataKeyRequest GenerateRandomRequest
+    WrapDataKeyRequest UnwrapDataKeyRequest GenerateRandomRequest
     BatchEncryptRequest BatchDecryptRequest BatchGenerateDataKeyRequest BatchUnwrapDataKeyRequest
     GetEnvironmentRequest ListEnvironmentsRequest GetTeamRequest ListTeamsRequest GetKeyRequest ListKeysRequest
     AttestKeyRequest VerifyKeysRequest

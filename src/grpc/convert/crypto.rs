@@ -54,6 +54,14 @@ pub(super) fn data_key_envelope(sealed: Sealed) -> proto::GenerateDataKeyWithout
     }
 }
 
+pub(super) fn wrapped(sealed: Sealed) -> proto::WrapDataKeyResponse {
+    proto::WrapDataKeyResponse {
+        ciphertext_crc32c: crc32c(&sealed.ciphertext),
+        ciphertext: sealed.ciphertext.into(),
+        key_version: sealed.version.number(),
+    }
+}
+
 pub(super) fn unwrapped(opened: Opened) -> proto::UnwrapDataKeyResponse {
     proto::UnwrapDataKeyResponse {
         plaintext_crc32c: crc32c(opened.plaintext.as_bytes()),

@@ -13,7 +13,7 @@ use crate::{
     operations::{
         BatchDecrypt, BatchEncrypt, BatchGenerateDataKey, BatchUnwrapDataKey, BoundContext, Decrypt, Encrypt,
         GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom, Items, Message, Opening, ReEncrypt,
-        UnwrapDataKey,
+        UnwrapDataKey, WrapDataKey,
     },
     store::Applied,
 };
@@ -104,6 +104,16 @@ impl TryFrom<proto::GenerateDataKeyWithoutPlaintextRequest> for GenerateDataKeyW
             key: key_name(&request.name)?,
             context: context(&request.encryption_context, &request.aad)?,
         })
+    }
+}
+
+impl TryFrom<proto::WrapDataKeyRequest> for WrapDataKey {
+    type Error = Error;
+
+    fn try_from(request: proto::WrapDataKeyRequest) -> Result<Self> {
+        let context = context(&request.encryption_context, &request.aad)?;
+        let data_key = Message::new(request.plaintext, context, request.plaintext_crc32c)?;
+        Self::new(key_name(&request.name)?, data_key)
     }
 }
 
