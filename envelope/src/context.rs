@@ -33,7 +33,8 @@ pub struct EncryptionContext {
     canonical: Vec<u8>,
 }
 
-/// Why pairs, or canonical bytes, are not an encryption context. `index` counts the caller's pairs from 0.
+/// Why pairs, or canonical bytes, are not an encryption context. `index` counts the caller's pairs from 0; lengths are in bytes.
+#[allow(missing_docs)] // of the fields: each is in the text of its variant
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// The 33rd pair.

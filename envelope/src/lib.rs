@@ -20,6 +20,7 @@
 //! | [`limits`] | sizes in bytes |
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod blob;
 pub mod context;

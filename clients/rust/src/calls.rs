@@ -14,6 +14,7 @@ macro_rules! unary {
     ($($service:ident { $($method:ident($request:ident) -> $response:ident;)+ })+) => {
         impl Client {
             $($(
+                #[doc = concat!("What it needs and answers is said at [`", stringify!($service), "::", stringify!($method), "`].")]
                 pub async fn $method(&self, request: v1::$request) -> Result<v1::$response, ClientError> {
                     let method = stringify!($request).trim_end_matches("Request");
                     self.unary(method, request, async move |channel, request| $service::new(channel).$method(request).await).await

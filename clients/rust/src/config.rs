@@ -11,8 +11,9 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(60);
 /// TCP connection and TLS handshake together.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a client needs to know.
+/// What a client needs to know. Made by one of its functions; fields can be set afterwards.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// `https://host:port`, or `host:port`; nodes of one service. Each host must be in its server's certificate.
     pub endpoints: Vec<String>,

@@ -16,9 +16,11 @@ use crate::{
 
 /// What a client knows of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndpointHealth {
     /// As configured.
     pub address: String,
+    /// Whether calls go there.
     pub circuit: CircuitState,
 }
 

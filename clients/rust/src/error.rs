@@ -23,7 +23,9 @@ pub(crate) const POSITION_UNKNOWN: &str = "POSITION_UNKNOWN";
 /// Why a call failed. No plaintext, no key is ever in it. What to do next: [`ClientError::next_step`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct ClientError {
+    /// Of the service, or what it would be there; programs branch on the reason.
     pub code: Code,
     /// Stable, for programs: `DECRYPT_FAILED`, `PERMISSION_DENIED`, …; of the client itself: `CONFIGURATION`, `UNREACHABLE`,
     /// `TRANSPORT`, `DEADLINE_EXCEEDED`, `CHECKSUM_MISMATCH`, `MALFORMED_ANSWER`, `CLOSED`; of local sealing: also `DECRYPT_FAILED`, whatever

@@ -10,6 +10,7 @@ use std::{
 use tracing::{debug, warn};
 
 /// What happened. Names are stable, and the same in every language: `docs/clients.md`.
+#[allow(missing_docs)] // where the name says it
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventName {
@@ -63,11 +64,13 @@ impl fmt::Display for EventName {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Event<'a> {
+    /// What happened.
     pub name: EventName,
     /// Name of the RPC: `Encrypt`.
     pub method: &'a str,
     /// Address, as configured.
     pub endpoint: &'a str,
+    /// As in [`ClientError::reason`](crate::ClientError::reason); `OK` of a call that was answered.
     pub reason: &'a str,
     /// Which try, from 1; of a call that ended: how many.
     pub tries: u32,
@@ -75,6 +78,7 @@ pub struct Event<'a> {
     pub wait: Option<Duration>,
     /// Since the call began.
     pub duration: Option<Duration>,
+    /// Names the call in the audit log.
     pub request_id: &'a str,
 }
 
@@ -100,6 +104,7 @@ type Listener = dyn Fn(&Event<'_>) + Send + Sync;
 pub struct Events(Option<Arc<Listener>>);
 
 impl Events {
+    /// Tells `listener`, which runs where the event happens.
     pub fn new(listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(listener)))
     }

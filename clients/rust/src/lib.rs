@@ -86,6 +86,7 @@
 //!
 //! [`sealing`] seals and opens data of any size on this side, under data keys of the service ([`Sealer`], [`Opener`]).
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod budget;
 mod calls;
@@ -123,9 +124,15 @@ pub use error::ClientError;
 pub use events::{Event, EventName, Events};
 /// Ids and contexts of the byte formats.
 pub use keyreeve_envelope::{ContextError, EncryptionContext, KeyId, KeyVersion, MessageId, Plaintext, sealed};
+/// The messages and stubs of the API. Messages get further fields in minor versions: write `..Default::default()` where one is made.
 pub use keyreeve_proto::v1;
 pub use pipeline::Pipeline;
 pub use sealing::{CacheLimits, DataKeys, Expectation, OfflineBudget, Opener, Sealer};
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The gRPC code of a [`ClientError`].
 pub use tonic::Code;
 pub use watch::{KeyListener, KeyWatcher};

@@ -45,6 +45,7 @@ macro_rules! operations {
     ($($method:ident($request:ident) -> $response:ident, $variant:ident;)+) => {
         impl Pipeline {
             $(
+                #[doc = concat!("As [`Client::", stringify!($method), "`].")]
                 pub async fn $method(&self, request: v1::$request) -> Result<v1::$response, ClientError> {
                     let method = stringify!($variant);
                     let send = |request: &v1::$request| crypt_request::Request::$variant(request.clone());

@@ -64,7 +64,8 @@ pub const MAX_CHUNKS: u64 = 1 << 32;
 #[error("a cryptographic primitive failed: treat this host as faulty")]
 pub struct CipherFailed;
 
-/// Nothing was sealed.
+/// Nothing was sealed. Lengths are in bytes.
+#[allow(missing_docs)] // of the fields: each is in the text of its variant
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// No wrapped data key: nobody could open the message.
