@@ -109,6 +109,7 @@ mod repeatable;
 mod retry;
 pub mod sealing;
 mod shared;
+mod status;
 mod tls;
 mod tries;
 mod watch;

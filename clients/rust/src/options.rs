@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use uuid::Uuid;
 
-use crate::{Client, ClientError, config::checked_deadline, error::REQUEST_ID};
+use crate::{Client, ClientError, config::checked_deadline, status::REQUEST_ID};
 
 const TRACEPARENT: &str = "traceparent";
 
