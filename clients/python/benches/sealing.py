@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keyreeve.data_keys import UsableKey
 from keyreeve.sealed import streams
 from keyreeve.sealed.header import ENVELOPE, PREFIX, Header, Wrapped, length
 from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, Opening, Sealing
@@ -52,8 +51,7 @@ def raw_open(data: bytes) -> bytes:
 
 
 def stream(data: bytes) -> None:
-    key = UsableKey(bytearray(DATA_KEY), (HEADER.wrapped[0].data,))
-    streams.seal(key, HEADER, CONTEXT, io.BytesIO(data), Nowhere())
+    streams.seal(Sealing(DATA_KEY, HEADER, CONTEXT), io.BytesIO(data), Nowhere())
 
 
 class Nowhere(io.BytesIO):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.dev import Dev
 
-from keyreeve import AsyncClient, CacheBounds, Client, Event, errors, inspect
-from keyreeve.data_keys import DataKeys, Place, open_place, seal_place
+from keyreeve import AsyncClient, CacheBounds, Client, Event, Opener, Sealer, errors, inspect, testing
+from keyreeve.data_keys import DataKeys, Place, Versions, open_place, seal_place
 from keyreeve.events import Events
 
 WRAPPED = (b"wrapped",)
@@ -30,7 +33,8 @@ class Cache:
         )
 
     def put(self, place: Place, size: int = 0, name: str = "k", key_id: bytes = b"id", version: int = 1) -> bytearray:
-        self.keys.put(place, bytes([7] * 32), WRAPPED, size, name=name, key_id=key_id, key_version=version)
+        of = {name: (key_id, version)}
+        self.keys.put(place, bytes([7] * 32), WRAPPED, size, of=of, mark=self.keys.mark((name,)))
         return self.keys._entries[place].key
 
     def names(self) -> list[str]:
@@ -47,7 +51,7 @@ def opening(wrapped: bytes = b"w", context: bytes = b"c", identity: str = "me") 
 
 def test_without_bounds_nothing_is_kept() -> None:
     cache = DataKeys(None, Events(None))
-    cache.put(sealing(), bytes(32), WRAPPED, 0, name="k", key_id=b"id", key_version=1)
+    cache.put(sealing(), bytes(32), WRAPPED, 0, of={"k": (b"id", 1)}, mark=cache.mark(("k",)))
     assert cache.take(sealing(), 0) is None
     assert len(cache) == 0
 
@@ -79,9 +83,16 @@ def test_a_key_serves_so_many_bytes() -> None:
     cache.put(sealing(), size=40)
     assert cache.keys.take(sealing(), 60)
     assert cache.keys.take(sealing(), 1) is None
+    kept = cache.put(sealing())
+    stream = cache.keys.take(sealing(), 0)
+    assert stream
+    stream.count(60)
+    assert cache.keys.take(sealing(), 10)
+    stream.count(30)
+    assert bytes(kept) == bytes(32), "a stream counts as it goes"
     cache.put(sealing())
-    cache.keys.charge(sealing(), 100)
-    assert cache.keys.take(sealing(), 0) is None, "a stream is counted when it has ended"
+    stream.count(1000)
+    assert cache.keys.take(sealing(), 100), "it counts for the key that it took, not for the next one in its place"
 
 
 def test_the_entry_used_longest_ago_makes_room() -> None:
@@ -198,24 +209,134 @@ def test_a_change_of_the_key_empties_the_cache(dev: Dev, key: str) -> None:
 
 def test_what_was_asked_before_a_change_and_comes_after_it_is_not_kept() -> None:
     cache = Cache()
-    mark = cache.keys.mark("k")
-    cache.keys.forget("k")
-    cache.keys.put(sealing(), bytes(32), WRAPPED, 0, name="k", key_id=b"id", key_version=1, mark=mark)
-    assert cache.keys.take(sealing(), 0) is None
-    mark = cache.keys.mark("k")
-    cache.keys.put(sealing(), bytes(32), WRAPPED, 0, name="k", key_id=b"id", key_version=1, mark=mark)
+    both: Versions = {"k": (b"id", 1), "other": (b"of other", 1)}
+    for changed in ("k", "other", None):
+        mark = cache.keys.mark(tuple(both))
+        cache.keys.forget(changed)
+        cache.keys.put(sealing(), bytes(32), WRAPPED, 0, of=both, mark=mark)
+        assert cache.keys.take(sealing(), 0) is None
+    cache.keys.put(sealing(), bytes(32), WRAPPED, 0, of=both, mark=cache.keys.mark(tuple(both)))
     assert cache.keys.take(sealing(), 0)
 
 
-def test_a_stream_is_charged_when_it_has_ended(dev: Dev, key: str) -> None:
+def test_a_data_key_under_several_keys_goes_when_any_of_them_changes() -> None:
+    cache = Cache()
+    both: Versions = {"k": (b"id", 1), "other": (b"of other", 1)}
+    place = seal_place("me", tuple(both), b"c")
+    for change in (
+        lambda: cache.keys.forget("other"),
+        lambda: cache.put(sealing("other"), name="other", key_id=b"of other", version=2),
+    ):
+        cache.keys.put(place, bytes(32), WRAPPED, 0, of=both, mark=cache.keys.mark(tuple(both)))
+        assert cache.keys.held() >= {"k", "other"}
+        change()
+        assert cache.keys.take(place, 0) is None
+
+
+def test_a_callback_may_use_the_cache_that_tells_it() -> None:
+    told: list[str] = []
+
+    def listener(event: Event) -> None:
+        told.append(event.name)
+        if event.name == "data_key_evicted":
+            keys.forget(None)
+
+    keys = DataKeys(CacheBounds(entries=1, bytes=100), Events(listener))
+
+    def use() -> None:
+        for wrapped in (b"1", b"2"):
+            keys.put(opening(wrapped), bytes(32), WRAPPED, 0, of={"k": (b"id", 1)}, mark=keys.mark(("k",)))
+        keys.put(sealing(), bytes(32), WRAPPED, 0, of={"k": (b"id", 1)}, mark=keys.mark(("k",))).count(100)
+        keys.forget("k")
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "it waits for its own lock"
+    assert told.count("data_key_evicted") == 3
+
+
+def test_the_bytes_of_streams_count_as_they_are_sealed(dev: Dev, key: str, tmp_path: Path) -> None:
+    def breaking() -> Iterator[bytes]:
+        yield b"x" * 1000
+        raise OSError("the disk is away")
+
+    (tmp_path / "plain").write_bytes(b"x" * 1000)
+    ways: list[Callable[[Sealer], object]] = [
+        lambda sealer: list(sealer.seal_chunks([b"x" * 1000])),
+        lambda sealer: sealer.seal_stream(io.BytesIO(b"x" * 1000), io.BytesIO()),
+        lambda sealer: sealer.seal_file(tmp_path / "plain", tmp_path / "sealed"),
+        lambda sealer: list(sealer.seal_chunks(breaking())),
+    ]
+    for way in ways:
+        told: list[Event] = []
+        with Client(**dev.settings(), on_event=told.append, data_key_cache=CacheBounds(bytes=1000)) as client:
+            unwatched(client)
+            sealer = client.sealer(key)
+            with contextlib.suppress(OSError):
+                way(sealer)
+            sealer.seal(b"")
+        assert methods(told) == ["GenerateDataKey"] * 2
+
+
+def test_the_bytes_of_streams_count_as_they_are_opened(dev: Dev, client: Client, key: str, tmp_path: Path) -> None:
+    message = client.sealer(key).seal(b"x" * 1000)
+    (tmp_path / "sealed").write_bytes(message)
+    ways: list[Callable[[Opener], object]] = [
+        lambda opener: list(opener.open_chunks([message])),
+        lambda opener: opener.open_stream(io.BytesIO(message), io.BytesIO()),
+        lambda opener: opener.open_file(tmp_path / "sealed", tmp_path / "opened"),
+        lambda opener: opener.reader(io.BytesIO(message)).read(),
+    ]
+    for way in ways:
+        told: list[Event] = []
+        with Client(**dev.settings(), on_event=told.append, data_key_cache=CacheBounds(bytes=1000)) as again:
+            unwatched(again)
+            opener = again.opener(client.get_key(key))
+            way(opener)
+            with pytest.raises(errors.DecryptFailed):
+                opener.open(message[:200])
+        assert methods(told) == ["UnwrapDataKey"] * 2
+
+
+def test_the_async_client_counts_the_bytes_of_files_in_its_loop(dev: Dev, key: str, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    plain, sealed, opened = (tmp_path / name for name in ("plain", "sealed", "opened"))
+    plain.write_bytes(b"x" * 1000)
+
+    def listener(event: Event) -> None:
+        told.append((event.method or event.name, threading.current_thread().name))
+
+    async def work() -> None:
+        bounds = CacheBounds(bytes=1000)
+        async with AsyncClient(**dev.settings(), on_event=listener, data_key_cache=bounds) as client:
+            unwatched(client)
+            for _ in range(2):
+                await client.sealer(key).seal_file(plain, sealed)
+            for _ in range(2):
+                await client.opener(key).open_file(sealed, opened)
+                opened.unlink()
+
+    asyncio.run(work())
+    names = [name for name, _ in told]
+    assert (names.count("GenerateDataKey"), names.count("UnwrapDataKey")) == (2, 2)
+    assert names.count("data_key_evicted") == 4
+    assert {thread for _, thread in told} == {threading.current_thread().name}
+
+
+def test_a_change_whose_answer_is_lost_empties_the_cache() -> None:
     told: list[Event] = []
-    with Client(**dev.settings(), on_event=told.append, data_key_cache=CacheBounds(bytes=1000)) as client:
+    with testing.Service() as service:
+        client = service.client(data_key_cache=True, on_event=told.append)
         unwatched(client)
-        sealer = client.sealer(key)
-        b"".join(sealer.seal_chunks([b"x" * 600]))
-        b"".join(sealer.seal_chunks([b"x" * 600]))
-        b"".join(sealer.seal_chunks([b"x" * 600]))
-    assert methods(told) == ["GenerateDataKey"] * 2
+        client.create_key("dev/shop/orders")
+        sealer = client.sealer("dev/shop/orders")
+        sealer.seal(b"hello")
+        service.faults.lose_answer(None, calls=["RotateKey"])
+        with pytest.raises(errors.LogUnavailable):
+            client.rotate_key("dev/shop/orders", request_id=None)
+        sealer.seal(b"hello")
+    assert methods(told).count("GenerateDataKey") == 2
 
 
 def test_threads_share_it(dev: Dev, key: str) -> None:

@@ -56,9 +56,10 @@ def test_however_it_is_cut_into_parts_the_message_is_the_same_and_opens(
     size: int, sealing_cuts: list[int], opening_cuts: list[int]
 ) -> None:
     data = data_of(size)
-    ended: list[int] = []
-    message = b"".join(Sealed(Sealing(KEY, header(), CONTEXT, salt=bytes(24)), cut(data, sealing_cuts), ended.append))
-    assert ended == [size]
+    counted: list[int] = []
+    sealing = Sealing(KEY, header(), CONTEXT, salt=bytes(24), count=counted.append)
+    message = b"".join(Sealed(sealing, cut(data, sealing_cuts)))
+    assert sum(counted) == size
     assert message == Sealing(KEY, header(), CONTEXT, salt=bytes(24)).whole(data)
     assert len(message) == len(header().encode()) + PREFIX + size + TAG * (size // CHUNK + 1)
     parts = Parts(cut(message, opening_cuts))

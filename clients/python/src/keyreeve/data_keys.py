@@ -6,15 +6,17 @@ made copies of them meanwhile that nobody can wipe; whoever had a data key keeps
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from keyreeve.errors import ConfigurationError
-from keyreeve.events import Event, Events
+from keyreeve.events import Event, Events, Name
 from keyreeve.model import Key
 
 _HARD_SECONDS, _HARD_MESSAGES, _HARD_BYTES = 3600, 1 << 32, 1 << 40
@@ -44,24 +46,33 @@ class CacheBounds:
             )
 
 
+def uncounted(_: int) -> None:
+    """Of a data key that is not kept, or whose message has been counted."""
+
+
 @dataclass
 class UsableKey:
     """A data key for one message, a copy of its own. `wipe` it when the message's keys are derived."""
 
     key: bytearray = field(repr=False)
     wrapped: tuple[bytes, ...]
+    count: Callable[[int], None] = field(default=uncounted, repr=False)
+    """Told of bytes as they are sealed or opened, if their number was not known when the key was taken."""
 
     def wipe(self) -> None:
         self.key[:] = bytes(len(self.key))
+
+
+Versions = Mapping[str, tuple[bytes, int]]
+"""The keys that a data key is wrapped under: name, key id, version. The first one is told in events."""
+Mark = tuple[int, ...]
 
 
 @dataclass
 class _Entry:
     key: bytearray = field(repr=False)
     wrapped: tuple[bytes, ...]
-    name: str
-    key_id: bytes
-    key_version: int
+    of: Versions
     until: float
     messages: int = 0
     bytes: int = 0
@@ -91,8 +102,9 @@ class DataKeys:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Place, _Entry] = OrderedDict()
         self._changes: dict[str, int] = {}
+        self._gone: list[_Entry] = []
         self.on_name: Callable[[str], None] | None = None
-        """Told of each name that a key is kept of, so that its changes can be watched."""
+        """Told of each name before a key of it is asked for, so that its changes can be watched."""
         self.ids: dict[str, bytes] = {}
         """Key ids by resource name, as far as they were seen. Not secret."""
 
@@ -108,7 +120,7 @@ class DataKeys:
         """A key for one more message of `size` bytes, within the bounds."""
         if self._bounds is None:
             return None
-        with self._lock:
+        with self._changing():
             self._drop_expired()
             entry = self._entries.get(place)
             if entry is None:
@@ -116,10 +128,9 @@ class DataKeys:
             if entry.messages + 1 > self._bounds.messages or entry.bytes + size > self._bounds.bytes:
                 self._drop(place)
                 return None
-            self._charge(entry, size)
             self._entries.move_to_end(place)
-            usable, name = UsableKey(bytearray(entry.key), entry.wrapped), entry.name
-        self._events.tell(Event(name="data_key_reused", detail=name))
+            usable = self._used(entry, size)
+        self._tell("data_key_reused", entry)
         return usable
 
     def put(
@@ -129,68 +140,82 @@ class DataKeys:
         wrapped: tuple[bytes, ...],
         size: int,
         *,
-        name: str,
-        key_id: bytes,
-        key_version: int,
-        mark: int = 0,
-    ) -> None:
-        """Takes a key in, after its first message of `size` bytes. `mark`: of before the call that got it."""
+        of: Versions,
+        mark: Mark,
+    ) -> UsableKey:
+        """Takes a key in, for its first message of `size` bytes. `mark`: of before the calls that got it."""
         if self._bounds is None or size > self._bounds.bytes or self._bounds.messages < 2:
-            return
-        if self.on_name:
-            self.on_name(name)
-        with self._lock:
+            return UsableKey(bytearray(key), wrapped)
+        with self._changing():
             self._drop_expired()
-            if mark != self._changes.get(name, 0):
-                return
+            if mark != tuple(self._changes.get(name, 0) for name in of):
+                return UsableKey(bytearray(key), wrapped)
             if place[0] == "seal":
                 # A name stands for one key and one primary version: what was sealed under others before is not used again.
                 self._drop_where(
-                    lambda p, e: (
-                        p[0] == "seal" and e.name == name and (e.key_id, e.key_version) != (key_id, key_version)
-                    )
+                    lambda p, e: p[0] == "seal" and any(e.of.get(name, now) != now for name, now in of.items())
                 )
             seconds = self._bounds.seal_seconds if place[0] == "seal" else self._bounds.open_seconds
             if place in self._entries:
                 self._drop(place)
-            entry = _Entry(bytearray(key), wrapped, name, key_id, key_version, self._clock() + seconds)
-            self._charge(entry, size)
-            self._entries[place] = entry
+            entry = self._entries[place] = _Entry(bytearray(key), wrapped, of, self._clock() + seconds)
             while len(self._entries) > self._bounds.entries:
                 self._drop(next(iter(self._entries)))
-        self._events.tell(Event(name="data_key_cached", detail=name))
-
-    def charge(self, place: Place, size: int) -> None:
-        """Counts bytes of a message whose size was not known when its key was taken."""
-        with self._lock:
-            entry = self._entries.get(place)
-            if entry is not None and self._bounds is not None:
-                entry.bytes += size
-                if entry.bytes >= self._bounds.bytes:
-                    self._drop(place)
+            usable = self._used(entry, size)
+        self._tell("data_key_cached", entry)
+        return usable
 
     def forget(self, name: str | None) -> None:
-        """Drops the keys of one resource name, or all."""
-        with self._lock:
+        """Drops the keys that are wrapped under one resource name, or all."""
+        with self._changing():
             for changed in self._changes if name is None else [name]:
                 self._changes[changed] = self._changes.get(changed, 0) + 1
-            self._drop_where(lambda _, entry: name is None or entry.name == name)
+            self._drop_where(lambda _, entry: name is None or name in entry.of)
 
-    def mark(self, name: str) -> int:
-        """Changes when the keys of a name are dropped: what was asked before and comes after is not kept."""
+    def mark(self, names: tuple[str, ...]) -> Mark:
+        """Changes when the keys of one of the names are dropped: what was asked before and comes after is not kept."""
+        if self._bounds is None:
+            return ()
+        for name in names:
+            if self.on_name:
+                self.on_name(name)
         with self._lock:
-            return self._changes.setdefault(name, 0)
+            return tuple(self._changes.setdefault(name, 0) for name in names)
+
+    def held(self) -> set[str]:
+        """The names that keys are kept of."""
+        with self._changing():
+            self._drop_expired()
+            return {name for entry in self._entries.values() for name in entry.of}
 
     def forked(self) -> None:
         """In a forked child, where another thread's lock may be held for ever."""
         self._lock = threading.Lock()
+        self._gone = []
         for entry in self._entries.values():
             entry.key[:] = bytes(len(entry.key))
         self._entries = OrderedDict()
 
-    def _charge(self, entry: _Entry, size: int) -> None:
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """With the lock; what was dropped is told after it, since the callback may come back here."""
+        with self._lock:
+            yield
+            gone, self._gone = self._gone, []
+        for entry in gone:
+            self._tell("data_key_evicted", entry)
+
+    def _used(self, entry: _Entry, size: int) -> UsableKey:
+        """For one more message."""
         entry.messages += 1
         entry.bytes += size
+        return UsableKey(bytearray(entry.key), entry.wrapped, partial(self._count, entry))
+
+    def _count(self, entry: _Entry, size: int) -> None:
+        with self._changing():
+            entry.bytes += size
+            if self._bounds is not None and entry.bytes >= self._bounds.bytes:
+                self._drop_where(lambda _, other: other is entry)
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -203,4 +228,7 @@ class DataKeys:
     def _drop(self, place: Place) -> None:
         entry = self._entries.pop(place)
         entry.key[:] = bytes(len(entry.key))
-        self._events.tell(Event(name="data_key_evicted", detail=entry.name))
+        self._gone.append(entry)
+
+    def _tell(self, event: Name, entry: _Entry) -> None:
+        self._events.tell(Event(name=event, detail=next(iter(entry.of))))

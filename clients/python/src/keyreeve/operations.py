@@ -433,9 +433,12 @@ class Operations:
 
     def _change(self, name: str, key: str, request_id: str | None, deadline: float | None, **fields: Any) -> Key:
         full = key_name(key)
-        changed = self._run(calls.mutation(name, _key, request_id, name=full, **fields), deadline)
-        self._forget(full)
-        return changed
+        call = calls.mutation(name, _key, request_id, name=full, **fields)
+        try:
+            return self._run(call, deadline)
+        finally:
+            # Whatever the answer says: a change whose answer was lost may have been made.
+            self._forget(full)
 
     def _pages(self, name: str, deadline: float | None, **fields: Any) -> list[Any]:
         """All pages of a list, each with its own deadline."""

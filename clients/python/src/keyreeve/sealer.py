@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -77,13 +76,12 @@ class Sealer(BaseSealer):
         """Seals parts of any size as they come. The data key is there when this returns; then nothing waits for the service."""
         message = self._message(context, aad, store_context)
         sealing = self._sealing(message, self._take(message, 0))
-        return parts_of.Sealed(sealing, parts, partial(self._charge, self._client._connections.identity, message))
+        return parts_of.Sealed(sealing, parts)
 
     def _take(self, message: Message, size: int) -> UsableKey:
         return self._client._follow(self._key(self._client._connections.identity, message, size))
 
     def _stream(self, source: BinaryIO, target: BinaryIO, message: Message) -> Identity:
-        key = self._take(message, 0)
-        identity, size = streams.seal(key, message.header(key), message.context, source, target)
-        self._charge(self._client._connections.identity, message, size)
-        return identity
+        sealing = self._sealing(message, self._take(message, 0))
+        streams.seal(sealing, source, target)
+        return sealing.identity

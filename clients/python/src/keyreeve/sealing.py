@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keyreeve import context as contexts
 from keyreeve.context import Context
-from keyreeve.data_keys import DataKeys, UsableKey, seal_place
+from keyreeve.data_keys import DataKeys, UsableKey
 from keyreeve.errors import InvalidArgument, UnexpectedMessage
 from keyreeve.model import Key
 from keyreeve.names import key_name
@@ -42,11 +42,8 @@ class BaseSealer:
     def _key(self, identity: str, message: Message, size: int) -> Plan:
         return to_seal(self._ring, identity, message.context, size)
 
-    def _charge(self, identity: str, message: Message, size: int) -> None:
-        self._ring.cache.charge(seal_place(identity, self._ring.names, contexts.digest(message.context)), size)
-
     def _sealing(self, message: Message, key: UsableKey) -> Sealing:
-        sealing = Sealing(key.key, message.header(key), message.context)
+        sealing = Sealing(key.key, message.header(key), message.context, count=key.count)
         key.wipe()
         return sealing
 
@@ -69,7 +66,7 @@ class Expected:
         return expected_context(header, self.context, self.required, self.accept_stored_context, self.aad)
 
     def opening(self, key: UsableKey, header: Header, context: bytes, prefix: bytes) -> Opening:
-        opening = Opening(key.key, header, context, prefix)
+        opening = Opening(key.key, header, context, prefix, count=key.count)
         key.wipe()
         if isinstance(self.identity, Identity) and self.identity.commitment != opening.commitment:
             raise UnexpectedMessage("the message has the expected id and another commitment: it is another message")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from keyreeve.aio.threads import in_loop
 from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
@@ -71,7 +72,7 @@ class AsyncOpener(BaseOpener):
         """Opens a file into a new file, which only its owner can read, and which has its name only when it is whole."""
         expected = Expected(context, required, accept_stored_context, aad, expect)
         with open(source, "rb") as read:
-            opening = await self._opening(read, expected)
+            opening = await self._opening(read, expected, threaded=True)
 
             def work() -> None:
                 with streams.created(Path(target)) as written:
@@ -157,13 +158,14 @@ class AsyncOpener(BaseOpener):
     async def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
         return await self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
 
-    async def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
+    async def _opening(self, source: BinaryIO, expected: Expected, *, threaded: bool = False) -> Opening:
         header = streams.read_header(source)
-        return await self._opened(header, streams.read_prefix(source), expected)
+        return await self._opened(header, streams.read_prefix(source), expected, threaded=threaded)
 
-    async def _opened(self, header: Header, prefix: bytes, expected: Expected) -> Opening:
+    async def _opened(self, header: Header, prefix: bytes, expected: Expected, *, threaded: bool = False) -> Opening:
         canonical = expected.context_of(header)
-        return expected.opening(await self._take(header, canonical, 0), header, canonical, prefix)
+        key = await self._take(header, canonical, 0)
+        return expected.opening(in_loop(key) if threaded else key, header, canonical, prefix)
 
     async def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
         return await self._follow(self._key(self._client._connections.identity, header, context, size))

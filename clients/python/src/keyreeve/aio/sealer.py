@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyreeve.aio.threads import in_loop
 from keyreeve.calls import Plaintext
 from keyreeve.context import EMPTY, Context
 from keyreeve.data_keys import UsableKey
@@ -52,15 +52,14 @@ class AsyncSealer(BaseSealer):
     ) -> Identity:
         """Seals a file. `target` takes its name only when it is whole."""
         message = self._message(context, aad, store_context)
-        key = await self._take(message, 0)
+        sealing = self._sealing(message, in_loop(await self._take(message, 0)))
 
-        def work() -> tuple[Identity, int]:
+        def work() -> None:
             with open(source, "rb") as read, streams.replaced(Path(target)) as written:
-                return streams.seal(key, message.header(key), message.context, read, written)
+                streams.seal(sealing, read, written)
 
-        identity, size = await asyncio.to_thread(work)
-        self._charge(self._client._connections.identity, message, size)
-        return identity
+        await asyncio.to_thread(work)
+        return sealing.identity
 
     @clean_async
     async def seal_chunks(
@@ -74,8 +73,7 @@ class AsyncSealer(BaseSealer):
         """`async for part in await sealer.seal_chunks(parts)`: seals parts of any size as they come."""
         message = self._message(context, aad, store_context)
         sealing = self._sealing(message, await self._take(message, 0))
-        ended = partial(self._charge, self._client._connections.identity, message)
-        return parts_of.AsyncSealed(sealing, parts, ended)
+        return parts_of.AsyncSealed(sealing, parts)
 
     async def _take(self, message: Message, size: int) -> UsableKey:
         return await self._client._follow(self._key(self._client._connections.identity, message, size))

@@ -41,7 +41,7 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
         return cached
     sent = calls.pairs(contexts.parse(context))
     first, *others = ring.names
-    mark = ring.cache.mark(first)
+    mark = ring.cache.mark(ring.names)
     made = yield calls.call("GenerateDataKey", calls.data_key, name=first, encryption_context=sent)
     wrapped = [made.ciphertext]
     for name in others:
@@ -55,14 +55,9 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
             destination_encryption_context=sent,
         )
         wrapped.append(again)
-    for name, envelope in zip(ring.names, wrapped, strict=True):
-        ring.cache.ids[name] = _envelope(envelope).key_id
-    key = _checked(made.plaintext)
-    about = _envelope(wrapped[0])
-    ring.cache.put(
-        place, key, tuple(wrapped), size, name=first, key_id=about.key_id, key_version=about.key_version, mark=mark
-    )
-    return UsableKey(bytearray(key), tuple(wrapped))
+    about = dict(zip(ring.names, map(_envelope, wrapped), strict=True))
+    ring.cache.ids.update({name: envelope.key_id for name, envelope in about.items()})
+    return ring.cache.put(place, _checked(made.plaintext), tuple(wrapped), size, of=about, mark=mark)
 
 
 def to_open(ring: Keyring, identity: str, header: Header, context: bytes, size: int) -> Plan:
@@ -73,15 +68,11 @@ def to_open(ring: Keyring, identity: str, header: Header, context: bytes, size: 
     if cached:
         return cached
     sent = calls.pairs(contexts.parse(context))
-    mark = ring.cache.mark(name)
+    mark = ring.cache.mark((name,))
     opened = yield calls.call("UnwrapDataKey", calls.plaintext, name=name, ciphertext=wrapped, encryption_context=sent)
-    key = _checked(opened)
     about = _envelope(wrapped)
     ring.cache.ids[name] = about.key_id
-    ring.cache.put(
-        place, key, (wrapped,), size, name=name, key_id=about.key_id, key_version=about.key_version, mark=mark
-    )
-    return UsableKey(bytearray(key), (wrapped,))
+    return ring.cache.put(place, _checked(opened), (wrapped,), size, of={name: about}, mark=mark)
 
 
 def to_rewrap(ring: Keyring, header: Header, context: bytes, to: str, keep: bool) -> Generator[Call[Any], Any, Header]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from keyreeve.door import clean, clean_async
 from keyreeve.sealed import header as headers
@@ -28,10 +28,10 @@ class Steps:
 
 
 class Sealed(Iterator[bytes]):
-    """A message, part by part. `ended` is told how many bytes were sealed."""
+    """A message, part by part."""
 
-    def __init__(self, sealing: Sealing, parts: Iterable[bytes], ended: Callable[[int], None]) -> None:
-        self._step = SealingStep(sealing, ended)
+    def __init__(self, sealing: Sealing, parts: Iterable[bytes]) -> None:
+        self._step = SealingStep(sealing)
         self._steps = Steps()
         self._parts = iter(parts)
 
@@ -48,8 +48,8 @@ class Sealed(Iterator[bytes]):
 
 
 class AsyncSealed(AsyncIterator[bytes]):
-    def __init__(self, sealing: Sealing, parts: Either, ended: Callable[[int], None]) -> None:
-        self._step = SealingStep(sealing, ended)
+    def __init__(self, sealing: Sealing, parts: Either) -> None:
+        self._step = SealingStep(sealing)
         self._steps = Steps()
         self._parts = _aiter(parts)
 
@@ -68,10 +68,8 @@ class AsyncSealed(AsyncIterator[bytes]):
 class SealingStep:
     """One part in, one out."""
 
-    def __init__(self, sealing: Sealing, ended: Callable[[int], None]) -> None:
+    def __init__(self, sealing: Sealing) -> None:
         self._sealing = sealing
-        self._ended = ended
-        self._size = 0
         self.begun = self.over = False
 
     def begin(self) -> bytes:
@@ -81,10 +79,7 @@ class SealingStep:
     def next(self, part: bytes | None) -> bytes:
         if part is None:
             self.over = True
-            last = self._sealing.finish()
-            self._ended(self._size)
-            return last
-        self._size += len(part)
+            return self._sealing.finish()
         return self._sealing.update(part)
 
 

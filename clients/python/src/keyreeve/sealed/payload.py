@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keyreeve.context import lv
+from keyreeve.data_keys import uncounted
 from keyreeve.errors import InvalidArgument
-from keyreeve.sealed.header import COMMITMENT, PREFIX, SALT, Header, unopenable
+from keyreeve.sealed.header import COMMITMENT, PREFIX, SALT, Header, Identity, unopenable
 
 CHUNK = 16384
 TAG = 16
@@ -59,17 +60,26 @@ class Sealing:
     """Seals bytes as they come: `head`, then what `update` and `finish` return."""
 
     def __init__(
-        self, data_key: bytes | bytearray, header: Header, context: bytes, *, salt: bytes | None = None
+        self,
+        data_key: bytes | bytearray,
+        header: Header,
+        context: bytes,
+        *,
+        salt: bytes | None = None,
+        count: Callable[[int], None] = uncounted,
     ) -> None:
+        """`count`: told of the bytes of each `update`; `whole` tells it none, since their number was known before."""
         salt = os.urandom(SALT) if salt is None else salt
         self._key = PayloadKey(data_key, salt, header.bound, context)
         self.head = header.encode() + salt + self._key.commitment
-        self.commitment = self._key.commitment
+        self.identity = Identity(header.message_id, self._key.commitment)
+        self._count = count
         self._number = 0
         self._left = b""
 
     def update(self, data: bytes | memoryview) -> bytes:
         """Whole chunks; what is left waits."""
+        self._count(len(data))
         return b"".join(self._chunks(data))
 
     def whole(self, data: bytes) -> bytes:
@@ -105,18 +115,29 @@ class Sealing:
 class Opening:
     """Opens bytes as they come. `prefix`: the payload's first 56 bytes; the commitment is compared before anything else."""
 
-    def __init__(self, data_key: bytes | bytearray, header: Header, context: bytes, prefix: bytes) -> None:
+    def __init__(
+        self,
+        data_key: bytes | bytearray,
+        header: Header,
+        context: bytes,
+        prefix: bytes,
+        *,
+        count: Callable[[int], None] = uncounted,
+    ) -> None:
+        """`count`: told of the bytes of each `update` and `chunk`; `whole` tells it none."""
         if len(prefix) < PREFIX:
             raise unopenable()
         self._key = PayloadKey(data_key, prefix[:SALT], header.bound, context)
         if not hmac.compare_digest(self._key.commitment, prefix[SALT:PREFIX]):
             raise unopenable()
         self.commitment = self._key.commitment
+        self._count = count
         self._number = 0
         self._left = b""
 
     def update(self, data: bytes | memoryview) -> bytes:
         """Plaintext of whole chunks, verified."""
+        self._count(len(data))
         return b"".join(self._chunks(data))
 
     def whole(self, data: bytes | memoryview) -> bytes:
@@ -127,7 +148,7 @@ class Opening:
         view = memoryview(self._left + bytes(data) if self._left else data)
         whole = len(view) - len(view) % SEALED_CHUNK
         for at in range(0, whole, SEALED_CHUNK):
-            yield self.chunk(self._number, view[at : at + SEALED_CHUNK])
+            yield self._key.open(self._number, view[at : at + SEALED_CHUNK])
             self._number += 1
         self._left = bytes(view[whole:])
 
@@ -140,4 +161,5 @@ class Opening:
 
     def chunk(self, number: int, sealed: bytes | memoryview) -> bytes:
         """One chunk by its number, for random access."""
+        self._count(len(sealed))
         return self._key.open(number, sealed)

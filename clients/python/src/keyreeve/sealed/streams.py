@@ -10,25 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from keyreeve.data_keys import UsableKey
 from keyreeve.sealed import header as headers
-from keyreeve.sealed.header import FIXED, PREFIX, Header, Identity, unopenable
+from keyreeve.sealed.header import FIXED, PREFIX, Header, unopenable
 from keyreeve.sealed.payload import Opening, Sealing
 
 AT_ONCE = 64 * 16384
 
 
-def seal(key: UsableKey, header: Header, context: bytes, source: BinaryIO, target: BinaryIO) -> tuple[Identity, int]:
-    """Returns the identity of the message and how many bytes were sealed."""
-    sealing = Sealing(key.key, header, context)
-    key.wipe()
-    size = 0
+def seal(sealing: Sealing, source: BinaryIO, target: BinaryIO) -> None:
+    """Seals what is left of `source`."""
     write(target, sealing.head)
     while data := read(source, AT_ONCE):
-        size += len(data)
         write(target, sealing.update(data))
     write(target, sealing.finish())
-    return Identity(header.message_id, sealing.commitment), size
 
 
 def read_header(source: BinaryIO) -> Header:
