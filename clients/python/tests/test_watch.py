@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 from support.dev import Dev
 
-from keyreeve import AsyncClient, Client, Event, KeyState, Position, errors
+from keyreeve import AsyncClient, CacheBounds, Client, Event, KeyState, Position, errors, testing
+from keyreeve.cache_watch import CacheWatch, Watched
+from keyreeve.data_keys import DataKeys
+from keyreeve.events import Events
+from keyreeve.model import KeyChange
+from keyreeve.names import key_name
+from keyreeve.watch import MOST_NAMES, KeyChanges
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -147,7 +153,7 @@ def test_the_same_for_the_async_client(dev: Dev, client: Client, key: str) -> No
         async with AsyncClient(**dev.settings(), data_key_cache=True) as cached:
             sealer = cached.sealer(key)
             await sealer.seal(b"hello")
-            while cached._watch._position is None:
+            while cached._watch._watched.position is None:
                 await asyncio.sleep(0.01)
             await sealer.seal(b"hello")
             await sealer.seal(b"hello")
@@ -163,12 +169,154 @@ def test_the_same_for_the_async_client(dev: Dev, client: Client, key: str) -> No
     asyncio.run(work())
 
 
-def test_a_cache_whose_keys_may_not_be_watched_keeps_to_its_bounds(dev: Dev, key: str) -> None:
+def test_a_key_that_may_not_be_watched_keeps_to_its_bounds_and_the_others_are_watched_on(
+    dev: Dev, client: Client, new_key: Callable[[], str]
+) -> None:
+    """With keys before and after it: which of them was refused is not told."""
+    keys, strange = [new_key(), new_key()], "envs/dev/teams/strange/keys/key"
+    with Client(**dev.settings(), data_key_cache=True) as cached:
+        for name in (keys[0], strange, keys[1]):
+            cached._watch.add(name)
+        until(lambda: cached._watch._watched.names == keys)
+        until(lambda: position_of(cached) is not None)
+        for key in keys:
+            cached.sealer(key).seal(b"hello")
+            client.suspend_key(key)
+            until(lambda key=key: key not in cached._data_keys.held())  # type: ignore[misc]
+        cached._watch.add(strange)
+        assert strange not in cached._watch._watched.names
+
+
+def test_the_async_cache_watches_on_too(dev: Dev, client: Client, new_key: Callable[[], str]) -> None:
+    keys, strange = [new_key(), new_key()], "envs/dev/teams/strange/keys/key"
+
+    async def work() -> None:
+        async with AsyncClient(**dev.settings(), data_key_cache=True) as cached:
+            for name in (keys[0], strange, keys[1]):
+                cached._watch.add(name)
+            await true(lambda: cached._watch._watched.names == keys)
+            await true(lambda: cached._watch._watched.position is not None)
+            for key in keys:
+                await cached.sealer(key).seal(b"hello")
+                assert key in cached._data_keys.held()
+                client.suspend_key(key)
+                await true(lambda key=key: key not in cached._data_keys.held())  # type: ignore[misc]
+
+    asyncio.run(work())
+
+
+async def true(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(until, condition)
+
+
+def test_a_right_to_watch_that_goes_is_of_its_key_alone() -> None:
+    with testing.Service() as service:
+        admin = service.client()
+        admin.create_team("dev/other")
+        for key in ("dev/shop/one", "dev/other/two"):
+            admin.create_key(key)
+        service.add_caller("who", roles=["encrypter"], teams=["dev/shop", "dev/other"])
+        cached = service.client("who", data_key_cache=True)
+        for key in ("dev/shop/one", "dev/other/two"):
+            cached._watch.add(key_name(key))
+        until(lambda: position_of(cached) is not None and len(cached._watch._watched.names) == 2)
+        service.add_caller("who", roles=["encrypter"], teams=["dev/shop"])
+        admin.rotate_key("dev/other/two")
+        until(lambda: cached._watch._watched.names == [key_name("dev/shop/one")])
+        assert not cached._watch._watched.over
+
+
+class Told(DataKeys):
+    """A cache that holds what a test says."""
+
+    def __init__(self) -> None:
+        super().__init__(CacheBounds(), Events(None))
+        self.names: set[str] = set()
+
+    def held(self) -> set[str]:
+        return self.names
+
+
+def test_names_of_which_no_key_is_kept_any_more_make_room() -> None:
+    now, cache = [0.0], Told()
+    watched = Watched(cache, clock=lambda: now[0])
+    for number in range(MOST_NAMES):
+        assert watched.add(f"{number}") == []
+    assert watched.add("too many") == []
+    assert watched.lacks("too many"), "calls for keys of the others may be under way"
+    now[0] = 61
+    cache.names = {"3", "5"}
+    assert len(watched.add("one more")) == MOST_NAMES - 2
+    assert watched.names == ["3", "5", "one more"]
+
+
+def test_a_stream_that_ends_for_another_name_does_not_move_the_position() -> None:
+    """Else what happened to that name before would never be told."""
+    cache = Told()
+    here, there = (Position(sequence=number, link=bytes(32)) for number in (1, 2))
+    watch = CacheWatch(cache, lambda _, after: None)  # type: ignore[arg-type, return-value]
+    changes = KeyChanges(None, None, ["dev/shop/one"], None)  # type: ignore[arg-type]
+    watch._reached(KeyChange(position=here, key=None), changes)
+    changes.close()
+    watch._reached(KeyChange(position=there, key=None), changes)
+    assert watch._watched.position == here
+
+
+def test_an_unexpected_end_of_the_watch_leaves_the_bounds() -> None:
     told: list[Event] = []
-    with Client(**dev.settings(), on_event=told.append, data_key_cache=True) as cached:
-        cached._watch.add("envs/dev/teams/strange/keys/key")
-        until(lambda: "watch_lost" in [event.name for event in told])
-        until(lambda: cached._watch._over)
-        cached.sealer(key).seal(b"hello")
-        cached.sealer(key).seal(b"hello")
+    with testing.Service() as service:
+        service.client().create_key("dev/shop/one")
+        service.faults.fail("INTERNAL", None, calls=["Watch"])
+        cached = service.client(data_key_cache=True, on_event=told.append)
+        cached._watch.add(key_name("dev/shop/one"))
+        until(lambda: cached._watch._watched.over)
+        cached.sealer("dev/shop/one").seal(b"hello")
+        cached.sealer("dev/shop/one").seal(b"hello")
     assert [event.method for event in told if event.name == "call"] == ["GenerateDataKey"]
+
+
+def test_a_client_that_is_closed_ends_its_watches(dev: Dev, key: str) -> None:
+    client = Client(**dev.settings())
+    changes = client.watch(key)
+    assert changes.message()
+    ended = threading.Event()
+
+    def wait() -> None:
+        assert list(changes) == []
+        ended.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    client.close()
+    assert ended.wait(5)
+
+    async def work() -> None:
+        aio = AsyncClient(**dev.settings())
+        changes = aio.watch(key)
+        assert await changes.message()
+        waiting = asyncio.create_task(changes.message())
+        await asyncio.sleep(0.2)
+        await aio.close()
+        assert await asyncio.wait_for(waiting, 5) is None
+
+    asyncio.run(work())
+
+
+def test_rule_7_a_watch_that_ends_before_it_was_told_anything_leaves_the_trial_to_others(dev: Dev, key: str) -> None:
+    with Client(**dev.settings()) as client:
+        endpoints = client._rules.endpoints
+        endpoints.ended(endpoints.choose(), errors.Unreachable("gone"))
+        until(lambda: client.endpoints[0].circuit == "half_open")
+        changes = client.watch(key)
+        changes._connections = Closed()  # type: ignore[assignment]
+        with pytest.raises(errors.ClientClosed):
+            next(changes)
+        assert not endpoints._all[0].trying
+        assert client.watch(key).message()
+        assert client.endpoints[0].circuit == "closed"
+
+
+class Closed:
+    def lease(self, _: str) -> None:
+        raise errors.ClientClosed("closed")

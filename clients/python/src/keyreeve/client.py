@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Generator, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
 from keyreeve import checksum, config, correlation, status
+from keyreeve.cache_watch import CacheWatch
 from keyreeve.calls import Call
 from keyreeve.config import DEADLINE
 from keyreeve.connections import OPTIONS, Connection, Connections, channel_credentials
@@ -29,7 +31,7 @@ from keyreeve.operations import Operations
 from keyreeve.sealer import Sealer
 from keyreeve.stream import CryptAnswers, CryptRequest
 from keyreeve.tries import Rules, Tries
-from keyreeve.watch import CacheWatch, KeyChanges
+from keyreeve.watch import KeyChanges
 
 T = TypeVar("T")
 
@@ -92,6 +94,23 @@ class BaseClient:
             self._connections.forget(FORKED)
 
 
+class Watches(Generic[T]):
+    """The watches that a client has given out, for its end. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: weakref.WeakSet[T] = weakref.WeakSet()
+
+    def add(self, changes: T) -> T:
+        with self._lock:
+            self._all.add(changes)
+        return changes
+
+    def all(self) -> list[T]:
+        with self._lock:
+            return list(self._all)
+
+
 _alive: weakref.WeakSet[BaseClient] = weakref.WeakSet()
 
 
@@ -129,6 +148,7 @@ class Client(BaseClient, Operations):
         self._connections = Connections(self._config, self._events, _open, _close)
         self._watch = CacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
         self._data_keys.on_name = self._watch.add
+        self._watches: Watches[KeyChanges] = Watches()
         self._made()
 
     def __enter__(self) -> Client:
@@ -138,8 +158,10 @@ class Client(BaseClient, Operations):
         self.close()
 
     def close(self) -> None:
-        """Ends the connections and drops cached data keys. Calls under way in other threads end as Cancelled or by themselves."""
+        """Ends the connections and the watches, and drops cached data keys. Calls under way in other threads end by themselves."""
         self._watch.close()
+        for changes in self._watches.all():
+            changes.close()
         self._connections.close("this client was closed")
         self._data_keys.forget(None)
 
@@ -153,7 +175,7 @@ class Client(BaseClient, Operations):
 
         Raises PermissionDenied, PositionUnknown and what else a new stream would not change.
         """
-        return KeyChanges(self._rules, self._connections, keys, after)
+        return self._watches.add(KeyChanges(self._rules, self._connections, keys, after))
 
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> Sealer:
         """Seals data of any size under `key` locally."""

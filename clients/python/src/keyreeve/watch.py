@@ -11,9 +11,8 @@ import grpc
 
 from keyreeve import correlation, model, status
 from keyreeve.connections import Connection, Connections
-from keyreeve.data_keys import DataKeys
 from keyreeve.door import clean
-from keyreeve.errors import KeyreeveError, PositionUnknown, Unreachable
+from keyreeve.errors import KeyreeveError, Unreachable
 from keyreeve.events import Event
 from keyreeve.methods import METHODS
 from keyreeve.model import KeyChange, Position
@@ -34,11 +33,13 @@ class Watching:
         self.position = after
         self._lost = 0
         self._certificate_tried = False
+        self._trying = False
         self.address = ""
 
     def begin(self) -> tuple[Hidden[Any], list[tuple[str, str]]]:
         """The request of the next stream."""
         self.address = self._rules.endpoints.choose()
+        self._trying = True
         after = None
         if self.position is not None:
             after = {"sequence": self.position.sequence, "link": self.position.link}
@@ -50,8 +51,15 @@ class Watching:
         self.position = change.position
         self._lost = 0
         self._certificate_tried = False
+        self._trying = False
         self._rules.endpoints.ended(self.address, None)
         return change
+
+    def given_up(self) -> None:
+        """The stream ended on this side. If it has told nothing, another call finds out about its endpoint."""
+        if self._trying:
+            self._trying = False
+            self._rules.endpoints.abandoned(self.address)
 
     def lost(self, error: KeyreeveError, certificate_changed: Callable[[], bool]) -> float:
         """Seconds to wait before the next stream; raises what no other stream would change."""
@@ -92,6 +100,10 @@ class KeyChanges(Iterator[KeyChange]):
     def position(self) -> Position | None:
         return self._watching.position
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
     def close(self) -> None:
         """No further change comes; whoever waits for one gets the end of the iterator."""
         self._closed.set()
@@ -130,7 +142,11 @@ class KeyChanges(Iterator[KeyChange]):
         try:
             if self._stream is None:
                 request, metadata = self._watching.begin()
-                self._connection = self._connections.lease(self._watching.address)
+                try:
+                    self._connection = self._connections.lease(self._watching.address)
+                except KeyreeveError:
+                    self._watching.given_up()
+                    raise
                 self._stream = self._connection.answers(WATCH)(request, metadata=metadata)
                 if self._closed.is_set():
                     self._stream.cancel()
@@ -142,64 +158,7 @@ class KeyChanges(Iterator[KeyChange]):
 
     def _release(self) -> Connection[Any] | None:
         connection, self._connection, self._stream = self._connection, None, None
+        self._watching.given_up()
         if connection is not None:
             self._connections.release(connection)
         return connection
-
-
-class CacheWatch:
-    """Drops cached data keys when their keys change. Its thread begins with the first key that is kept."""
-
-    def __init__(self, cache: DataKeys, watch: Callable[[list[str], Position | None], KeyChanges]) -> None:
-        self._cache = cache
-        self._watch = watch
-        self._lock = threading.Lock()
-        self._names: list[str] = []
-        self._changes: KeyChanges | None = None
-        self._thread: threading.Thread | None = None
-        self._over = False
-
-    def add(self, name: str) -> None:
-        """A key of this name is kept from now on."""
-        with self._lock:
-            if self._over or name in self._names or len(self._names) >= MOST_NAMES:
-                return
-            self._names.append(name)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="keyreeve-watch", daemon=True)
-                self._thread.start()
-            elif self._changes is not None:
-                # It goes on with the new name from the same position, so that nothing is missed.
-                self._changes.close()
-
-    def close(self) -> None:
-        with self._lock:
-            self._over = True
-            if self._changes is not None:
-                self._changes.close()
-
-    def _run(self) -> None:
-        position: Position | None = None
-        while True:
-            with self._lock:
-                if self._over:
-                    return
-                changes = self._changes = self._watch(list(self._names), position)
-            try:
-                while (change := changes.message()) is not None:
-                    drop(self._cache, change, first=position is None)
-                    position = change.position
-            except PositionUnknown:
-                position = None
-            except KeyreeveError:
-                # Told already. From now on the bounds alone hold.
-                self._over = True
-                return
-
-
-def drop(cache: DataKeys, change: KeyChange, *, first: bool) -> None:
-    """What a message means for the cache. `first`: nobody watched before, so what was kept until now may be outdated."""
-    if first:
-        cache.forget(None)
-    if change.key is not None:
-        cache.forget(change.key.name)

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from keyreeve import checksum, status
+from keyreeve.aio.cache_watch import AsyncCacheWatch
 from keyreeve.aio.opener import AsyncOpener
 from keyreeve.aio.operations import AsyncOperations
 from keyreeve.aio.sealer import AsyncSealer
 from keyreeve.aio.stream import AsyncCryptAnswers
-from keyreeve.aio.watch import AsyncCacheWatch, AsyncKeyChanges
+from keyreeve.aio.watch import AsyncKeyChanges
 from keyreeve.calls import Call
-from keyreeve.client import BaseClient
+from keyreeve.client import BaseClient, Watches
 from keyreeve.config import DEADLINE
 from keyreeve.connections import OPTIONS, Connection, Connections, channel_credentials
 from keyreeve.credentials import Credentials
@@ -55,6 +56,7 @@ class AsyncClient(BaseClient, AsyncOperations):
         self._connections = Connections(self._config, self._events, _open, self._close_soon)
         self._watch = AsyncCacheWatch(self._data_keys, lambda names, after: self.watch(*names, after=after))
         self._data_keys.on_name = self._watch.add
+        self._watches: Watches[AsyncKeyChanges] = Watches()
         self._made()
 
     async def __aenter__(self) -> AsyncClient:
@@ -64,8 +66,10 @@ class AsyncClient(BaseClient, AsyncOperations):
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connections and drops cached data keys."""
+        """Ends the connections and the watches, and drops cached data keys."""
         await self._watch.close()
+        for changes in self._watches.all():
+            await changes.close()
         self._connections.close("this client was closed")
         self._data_keys.forget(None)
         await asyncio.gather(*self._closing)
@@ -79,7 +83,7 @@ class AsyncClient(BaseClient, AsyncOperations):
 
         Raises PermissionDenied, PositionUnknown and what else a new stream would not change.
         """
-        return AsyncKeyChanges(self._rules, self._connections, keys, after)
+        return self._watches.add(AsyncKeyChanges(self._rules, self._connections, keys, after))
 
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> AsyncSealer:
         """Seals data of any size under `key` locally."""

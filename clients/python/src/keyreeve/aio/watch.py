@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,11 @@ import grpc.aio
 
 from keyreeve import status
 from keyreeve.connections import Connection, Connections
-from keyreeve.data_keys import DataKeys
 from keyreeve.door import clean_async
-from keyreeve.errors import KeyreeveError, PositionUnknown, Unreachable
+from keyreeve.errors import KeyreeveError, Unreachable
 from keyreeve.model import KeyChange, Position
 from keyreeve.tries import Rules
-from keyreeve.watch import MOST_NAMES, WATCH, Watching, drop
+from keyreeve.watch import WATCH, Watching
 
 
 class AsyncKeyChanges(AsyncIterator[KeyChange]):
@@ -78,7 +77,11 @@ class AsyncKeyChanges(AsyncIterator[KeyChange]):
         try:
             if self._call is None:
                 request, metadata = self._watching.begin()
-                self._connection = self._connections.lease(self._watching.address)
+                try:
+                    self._connection = self._connections.lease(self._watching.address)
+                except KeyreeveError:
+                    self._watching.given_up()
+                    raise
                 self._call = self._connection.answers(WATCH)(request, metadata=metadata)
                 self._answers = aiter(self._call)
             return self._watching.told((await anext(self._answers)).value)
@@ -96,47 +99,7 @@ class AsyncKeyChanges(AsyncIterator[KeyChange]):
 
     def _release(self) -> Connection[Any] | None:
         connection, self._connection, self._call = self._connection, None, None
+        self._watching.given_up()
         if connection is not None:
             self._connections.release(connection)
         return connection
-
-
-class AsyncCacheWatch:
-    """Drops cached data keys when their keys change. Its task begins with the first key that is kept."""
-
-    def __init__(self, cache: DataKeys, watch: Callable[[list[str], Position | None], AsyncKeyChanges]) -> None:
-        self._cache = cache
-        self._watch = watch
-        self._names: list[str] = []
-        self._position: Position | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._over = False
-
-    def add(self, name: str) -> None:
-        """A key of this name is kept from now on."""
-        if self._over or name in self._names or len(self._names) >= MOST_NAMES:
-            return
-        self._names.append(name)
-        if self._task is not None:
-            # The next one goes on with the new name from the same position, so that nothing is missed.
-            self._task.cancel()
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def close(self) -> None:
-        self._over = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while not self._over:
-            changes = self._watch(list(self._names), self._position)
-            try:
-                while (change := await changes.message()) is not None:
-                    drop(self._cache, change, first=self._position is None)
-                    self._position = change.position
-            except PositionUnknown:
-                self._position = None
-            except KeyreeveError:
-                # Told already. From now on the bounds alone hold.
-                self._over = True
