@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -101,6 +102,8 @@ class DataKeys:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[Place, _Entry] = OrderedDict()
+        self._next_expiry = math.inf
+        """Before it no entry expires, so that none is looked at for each message."""
         self._changes: dict[str, int] = {}
         self._gone: list[_Entry] = []
         self.on_name: Callable[[str], None] | None = None
@@ -159,6 +162,7 @@ class DataKeys:
             if place in self._entries:
                 self._drop(place)
             entry = self._entries[place] = _Entry(bytearray(key), wrapped, of, self._clock() + seconds)
+            self._next_expiry = min(self._next_expiry, entry.until)
             while len(self._entries) > self._bounds.entries:
                 self._drop(next(iter(self._entries)))
             usable = self._used(entry, size)
@@ -219,7 +223,10 @@ class DataKeys:
 
     def _drop_expired(self) -> None:
         now = self._clock()
+        if now < self._next_expiry:
+            return
         self._drop_where(lambda _, entry: entry.until <= now)
+        self._next_expiry = min((entry.until for entry in self._entries.values()), default=math.inf)
 
     def _drop_where(self, condition: Callable[[Place, _Entry], bool]) -> None:
         for place in [place for place, entry in self._entries.items() if condition(place, entry)]:
