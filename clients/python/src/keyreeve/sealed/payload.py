@@ -7,6 +7,7 @@ after its chunk's tag, the end only after the short chunk.
 from __future__ import annotations
 
 import hmac
+import io
 import os
 from collections.abc import Callable, Iterator
 
@@ -80,11 +81,16 @@ class Sealing:
     def update(self, data: bytes | memoryview) -> bytes:
         """Whole chunks; what is left waits."""
         self._count(len(data))
-        return b"".join(self._chunks(data))
+        return _joined(self._chunks(data))
 
     def whole(self, data: bytes) -> bytes:
-        """The whole message of `data`; nothing is copied twice."""
-        return b"".join((self.head, *self._chunks(data), self.finish()))
+        """The whole message of `data`."""
+        return _joined(self._whole(data))
+
+    def _whole(self, data: bytes) -> Iterator[bytes]:
+        yield self.head
+        yield from self._chunks(data)
+        yield self.finish()
 
     def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
         view = memoryview(data)
@@ -138,11 +144,15 @@ class Opening:
     def update(self, data: bytes | memoryview) -> bytes:
         """Plaintext of whole chunks, verified."""
         self._count(len(data))
-        return b"".join(self._chunks(data))
+        return _joined(self._chunks(data))
 
     def whole(self, data: bytes | memoryview) -> bytes:
-        """Plaintext of all chunks; nothing is copied twice."""
-        return b"".join((*self._chunks(data), self.finish()))
+        """Plaintext of all chunks."""
+        return _joined(self._whole(data))
+
+    def _whole(self, data: bytes | memoryview) -> Iterator[bytes]:
+        yield from self._chunks(data)
+        yield self.finish()
 
     def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
         view = memoryview(self._left + bytes(data) if self._left else data)
@@ -163,3 +173,10 @@ class Opening:
         """One chunk by its number, for random access."""
         self._count(len(sealed))
         return self._key.open(number, sealed)
+
+
+def _joined(parts: Iterator[bytes]) -> bytes:
+    """All in one. Unlike `b"".join`, which keeps all parts until the end: each is taken over while it is in the processor's cache."""
+    whole = io.BytesIO()
+    whole.writelines(parts)
+    return whole.getvalue()

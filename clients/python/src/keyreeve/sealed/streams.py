@@ -12,9 +12,12 @@ from typing import BinaryIO
 
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import FIXED, PREFIX, Header, unopenable
-from keyreeve.sealed.payload import Opening, Sealing
+from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, Opening, Sealing
 
-AT_ONCE = 64 * 16384
+AT_ONCE, SEALED_AT_ONCE = 16 * CHUNK, 16 * SEALED_CHUNK
+"""So much that its parts are still in the processor's cache when they are joined: 64 chunks open at half the speed. Whole chunks, so
+that none is left over to be joined with the next read.
+"""
 
 
 def seal(sealing: Sealing, source: BinaryIO, target: BinaryIO) -> None:
@@ -40,7 +43,7 @@ def read_prefix(source: BinaryIO) -> bytes:
 
 def open_to(opening: Opening, source: BinaryIO, target: BinaryIO) -> None:
     """Writes each chunk after it verified. Only when this returns is the message known to be complete."""
-    while data := read(source, AT_ONCE):
+    while data := read(source, SEALED_AT_ONCE):
         write(target, opening.update(data))
     write(target, opening.finish())
 
