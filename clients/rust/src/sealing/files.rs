@@ -3,12 +3,15 @@
 //! The new file is made without a name on the target's file system, synced, and given the name only then. So whatever ends the process
 //! in between, a kill or a power cut, leaves nothing of it. Where a file system has no such files, it is made beside the target under a
 //! name of its own, and removed on an error, but not when the process is killed. An opened file belongs to its owner alone (0600), and has
-//! its name only after the last chunk verified.
+//! its name only after the last chunk verified. The directory is synced after it, so that the name lasts, too.
 
 use std::{
-    fs::{File, Permissions},
+    fs::{File, Metadata, Permissions},
     io::{self, Seek, SeekFrom},
-    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, PermissionsExt, fchown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -72,8 +75,12 @@ impl NewFile {
         }
     }
 
-    /// Syncs it and gives it its name; a file that had it is replaced.
+    /// Syncs it and gives it its name, which is synced as well; a file that had the name is replaced.
     pub fn publish(self) -> Result<(), ClientError> {
+        self.publish_and(sync_directory)
+    }
+
+    fn publish_and(self, sync: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), ClientError> {
         let failed = |error: &io::Error| of_file("write", &self.target, error);
         self.as_file().sync_all().map_err(|error| failed(&error))?;
         let renamed = match self.file {
@@ -88,7 +95,18 @@ impl NewFile {
             }
             Making::Named(file) => file.persist(&self.target).map_err(|error| error.error).map(drop),
         };
-        renamed.map_err(|error| failed(&error))
+        let lasting = renamed.and_then(|()| sync(&self.directory));
+        lasting.map_err(|error| failed(&error))
+    }
+}
+
+/// Without it a power cut may take the name away again. A directory that may be written and not read, and one of a file system that
+/// cannot sync directories, stay as they are.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    match synced.as_ref().map_err(io::Error::kind) {
+        Err(io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        _ => synced,
     }
 }
 
@@ -107,7 +125,7 @@ impl Sealer {
         context: &EncryptionContext,
     ) -> Result<Identity, ClientError> {
         let (from, to) = (from.into(), to.into());
-        let input = opened(&from)?;
+        let input = blocking(move || opened(&from)).await?;
         let message = self.begin(context).await?;
         blocking(move || {
             let identity = message.identity();
@@ -128,8 +146,7 @@ impl Opener {
         expected: &Expectation,
     ) -> Result<Identity, ClientError> {
         let (from, to) = (from.into(), to.into());
-        let mut input = opened(&from)?;
-        let front = Front::read(&mut input)?;
+        let (front, input) = blocking(move || with_front(&from)).await?;
         let message = self.unlock(&front, expected).await?;
         blocking(move || {
             let new = NewFile::opened(&to)?;
@@ -139,8 +156,9 @@ impl Opener {
         .await
     }
 
-    /// Replaces or adds wrapped keys of a sealed file, which keeps its payload, its mode, and its name: it is at every time the old file
-    /// or the new one. The payload is copied by the system, without passing through this process where file systems can do that.
+    /// Replaces or adds wrapped keys of a sealed file, which keeps its payload, its mode, its owner and group as far as this process may
+    /// give them, and its name: it is at every time the old file or the new one. Of a symbolic link it is the target that is replaced. The
+    /// payload is copied by the system, without passing through this process where file systems can do that.
     pub async fn rewrap_file(
         &self,
         path: impl Into<PathBuf>,
@@ -149,25 +167,51 @@ impl Opener {
         existing: Existing,
     ) -> Result<(), ClientError> {
         let path = path.into();
-        let mut input = opened(&path)?;
-        let front = Front::read(&mut input)?;
+        let (path, front, mut input) = blocking(move || {
+            let path = path.canonicalize().map_err(|error| of_file("read", &path, &error))?;
+            with_front(&path).map(|(front, input)| (path, front, input))
+        })
+        .await?;
         let header = self.rewrap_header(&front, expected, keys, existing).await?;
         blocking(move || {
-            let failed = |error: &io::Error| of_file("wrap anew", &path, error);
-            let mode = input.metadata().map_err(|error| failed(&error))?.permissions();
             let new = NewFile::sealed(&path)?;
             let mut output = new.as_file();
-            let copy = || -> io::Result<()> {
+            let mut copy = || -> io::Result<()> {
                 io::Write::write_all(&mut output, &header.encode())?;
                 input.seek(SeekFrom::Start(front.header.encoded_len() as u64))?;
                 io::copy(&mut input, &mut output)?;
-                output.set_permissions(mode)
+                let old = input.metadata()?;
+                keep_owner(output, &old)?;
+                // After the owner: a change of that takes bits of the mode away.
+                output.set_permissions(old.permissions())
             };
-            copy().map_err(|error| failed(&error))?;
+            copy().map_err(|error| of_file("wrap anew", &path, &error))?;
             new.publish()
         })
         .await
     }
+}
+
+/// Gives `file` the owner and group of `old`: the group alone where only that is allowed, and neither where none is.
+fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    let not_allowed = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    match fchown(file, Some(old.uid()), Some(old.gid())) {
+        Err(error) if not_allowed(&error) => match fchown(file, None, Some(old.gid())) {
+            Err(error) if not_allowed(&error) => Ok(()),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+/// The file, standing at its first chunk.
+fn with_front(path: &Path) -> Result<(Front, File), ClientError> {
+    let mut input = opened(path)?;
+    Ok((Front::read(&mut input)?, input))
 }
 
 fn opened(path: &Path) -> Result<File, ClientError> {

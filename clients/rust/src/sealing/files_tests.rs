@@ -108,6 +108,88 @@ async fn a_file_that_cannot_be_made_or_read_is_named() {
     assert_eq!(fixture.names(), ["plain", "sealed", "taken"]);
 }
 
+#[tokio::test]
+async fn a_file_that_is_wrapped_anew_through_a_link_stays_behind_it() {
+    let fixture = Fixture::new();
+    fixture.seal().await;
+    fs::create_dir(fixture.path("elsewhere")).unwrap();
+    fs::rename(fixture.path("sealed"), fixture.path("elsewhere/target")).unwrap();
+    std::os::unix::fs::symlink("elsewhere/target", fixture.path("sealed")).unwrap();
+    let before = fs::metadata(fixture.path("sealed")).unwrap();
+    fixture
+        .opener
+        .rewrap_file(fixture.path("sealed"), &expected(), &[ARCHIVE], Existing::Keep)
+        .await
+        .unwrap();
+    assert!(fs::symlink_metadata(fixture.path("sealed")).unwrap().is_symlink());
+    let after = fs::symlink_metadata(fixture.path("elsewhere/target")).unwrap();
+    assert!(after.is_file() && after.len() == before.len() + 160);
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrapped_anew_keeps_its_owner_where_that_is_allowed() {
+    let fixture = Fixture::new();
+    fixture.seal().await;
+    let sealed = fixture.path("sealed");
+    if std::os::unix::fs::chown(&sealed, Some(12_345), Some(54_321)).is_err() {
+        eprintln!("not tried: files cannot be given away without root's rights");
+        return;
+    }
+    fs::set_permissions(&sealed, Permissions::from_mode(0o640)).unwrap();
+    fixture
+        .opener
+        .rewrap_file(&sealed, &expected(), &[ARCHIVE], Existing::Keep)
+        .await
+        .unwrap();
+    let after = fs::metadata(&sealed).unwrap();
+    assert_eq!(
+        (after.uid(), after.gid(), after.mode() & 0o777),
+        (12_345, 54_321, 0o640)
+    );
+}
+
+/// A pipe stands for a file on a slow disk: its front comes when the other tasks of the only thread have gone on, or not at all.
+#[tokio::test]
+async fn a_slow_file_holds_up_no_other_task() {
+    let fixture = Fixture::new();
+    fixture.seal().await;
+    let (sealed, pipe) = (fs::read(fixture.path("sealed")).unwrap(), fixture.path("pipe"));
+    rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let feeder = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || {
+            let went_on = told.recv_timeout(std::time::Duration::from_secs(5)).is_ok();
+            fs::write(pipe, sealed).unwrap();
+            went_on
+        })
+    };
+    let expected = expected();
+    let opening = fixture.opener.open_file(pipe, fixture.path("opened"), &expected);
+    let (opened, ()) = tokio::join!(opening, async { tell.send(()).unwrap() });
+    opened.unwrap();
+    assert!(feeder.join().unwrap(), "the other task waited for the file");
+}
+
+#[test]
+fn a_name_that_cannot_be_made_to_last_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("sealed");
+    let error = NewFile::sealed(&target)
+        .unwrap()
+        .publish_and(|synced| {
+            assert!(synced == directory.path() && target.exists(), "it has its name by then");
+            Err(io::Error::other("the disk is gone"))
+        })
+        .unwrap_err();
+    assert!(
+        error.reason == "IO" && error.message.contains("the disk is gone"),
+        "{error}"
+    );
+    sync_directory(directory.path()).unwrap();
+    assert!(sync_directory(&directory.path().join("absent")).is_err());
+}
+
 /// What kills the process meanwhile leaves nothing, since there is no name to leave.
 #[test]
 fn a_file_that_is_being_made_has_no_name_yet() {
