@@ -59,6 +59,9 @@ mod session_thread;
 mod softhsm;
 #[cfg(test)]
 pub(crate) mod software_host;
+#[cfg(test)]
+#[path = "../../clients/rust-testing/src/software_token.rs"]
+mod software_token;
 mod thread_host;
 mod throwaway;
 #[expect(clippy::module_inception, reason = "the type that everyone calls the token")]
