@@ -4,6 +4,7 @@
 //! operations → ports. Stop: not ready, GOAWAY, calls under way, token (threads joined, module finalised), the log's stop record.
 
 mod destroy_due;
+mod double;
 mod meanwhile;
 mod node;
 mod notify;
@@ -23,7 +24,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, ServerConfig},
     grpc::{
-        About, CryptoService, EventService, Front, KeyService, Services, SystemService,
+        About, CryptoService, Dispatch, EventService, Front, KeyService, Services, SystemService,
         health::{self, Local, Readiness},
         listener::Listener,
         tls::{Tls, TlsError},
@@ -36,6 +37,7 @@ use crate::{
     token::{OpenError, TokenError, exit_now},
 };
 pub use destroy_due::destroy_due;
+pub use double::InsecureDouble;
 pub use node::Node;
 use notify::Manager;
 use signals::Signals;
@@ -205,7 +207,19 @@ impl Server {
         // Before the token: a slip in these files should cost no login.
         let tls = Tls::load(&config.tls)?;
         let node = Node::open(config, clock.clone()).await?;
-        match Self::open_ports(config, clock, node, tls, metrics).await {
+        Self::open(config, clock, node, tls, metrics, |services| services).await
+    }
+
+    /// `front`: puts something before the services, or nothing.
+    async fn open<D: Dispatch>(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        node: Node,
+        tls: Arc<Tls>,
+        metrics: Option<PrometheusHandle>,
+        front: impl FnOnce(Services) -> D,
+    ) -> Result<Self, ServerError> {
+        match Self::open_ports(config, clock, node, tls, metrics, front).await {
             Ok(server) => Ok(server),
             Err((node, error)) => {
                 node.close().await;
@@ -214,12 +228,13 @@ impl Server {
         }
     }
 
-    async fn open_ports(
+    async fn open_ports<D: Dispatch>(
         config: &Config,
         clock: Arc<dyn Clock>,
         node: Node,
         tls: Arc<Tls>,
         metrics: Option<PrometheusHandle>,
+        front: impl FnOnce(Services) -> D,
     ) -> Result<Self, (Node, ServerError)> {
         let readiness = Arc::new(node.readiness());
         let (reporter, health_service) = health::service().await;
@@ -243,7 +258,13 @@ impl Server {
             config.security.reflection,
         );
         let revocations = tls.revocations().clone();
-        let front = Front::new(services, Services::DESCRIPTORS, &config.server, revocations, clock);
+        let front = Front::new(
+            front(services),
+            Services::DESCRIPTORS,
+            &config.server,
+            revocations,
+            clock,
+        );
         let health_routes = tonic::service::Routes::new(health_service);
         let opened = async {
             let ServerConfig { listen, local, .. } = config.server;
@@ -305,6 +326,11 @@ impl Server {
     /// Where health and metrics are served.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
+    }
+
+    /// What is behind the ports.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     pub fn end(&self) -> End {

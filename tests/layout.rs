@@ -66,8 +66,16 @@ const NAMES: &[(&str, &str, &[&str])] = &[
     (
         "token",
         "Host",
-        &["token", "server/node.rs", "server/tokens.rs", "cli/row_key.rs"],
+        &[
+            "token",
+            "server/node.rs",
+            "server/tokens.rs",
+            "server/double.rs",
+            "cli/row_key.rs",
+        ],
     ),
+    // Keys that protect nothing: for the crate `keyreeve-testing`.
+    ("server", "InsecureDouble", &["server"]),
     ("token", "Call", &["token"]),
 ];
 
@@ -83,6 +91,7 @@ const FORBID_UNSAFE: &[&str] = &[
     "proto/src/lib.rs",
     "envelope/src/lib.rs",
     "clients/rust/src/lib.rs",
+    "clients/rust-testing/src/lib.rs",
 ];
 
 #[test]
@@ -124,6 +133,28 @@ fn whoever_may_release_an_answer_or_call_as_a_job_does_so() {
     // `identity` is where `Caller::job` is made.
     for entry in JOBS.iter().filter(|entry| **entry != "identity") {
         assert!(uses(entry, |file| &file.jobs), "`{entry}` calls as no job");
+    }
+}
+
+/// The double stands on the service, so the service cannot contain it; nor does any code of the service lead to what it stands on.
+#[test]
+fn the_service_contains_nothing_of_its_test_double() {
+    let ours = fs::read(env!("CARGO_BIN_EXE_keyreeve")).expect("the service's program can be read");
+    let has = |text: &str| {
+        aho_corasick::AhoCorasick::new([text])
+            .expect("one pattern")
+            .is_match(&ours)
+    };
+    assert!(
+        has("HSM-backed key management"),
+        "the text of --help is not found: this test sees nothing"
+    );
+    for mark in [
+        "an in-memory double of Keyreeve",
+        "start_insecure_double",
+        "SoftwareToken",
+    ] {
+        assert!(!has(mark), "`{mark}` is in the service's program");
     }
 }
 

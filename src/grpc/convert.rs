@@ -110,7 +110,7 @@ pub(super) fn status(recorded: Recorded<Status>, about: &super::system_service::
 }
 
 /// Why one item failed: what the call alone would have answered.
-pub(super) fn item_error(error: &Error) -> proto::ItemError {
+pub fn item_error(error: &Error) -> proto::ItemError {
     proto::ItemError {
         code: super::status::code(error) as i32,
         reason: error.reason().to_owned(),

@@ -21,6 +21,7 @@ mod system_service;
 pub mod tls;
 mod watch_stream;
 
+pub use convert::item_error;
 pub use crypt_stream::{CryptStream, IN_FLIGHT};
 pub use crypto_service::CryptoService;
 pub use event_service::EventService;

@@ -1,6 +1,6 @@
 //! Which service a call goes to: ours by a plain comparison of the path, health and reflection behind a router.
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Incoming};
 use keyreeve_proto::v1::{
     crypto_service_server::CryptoServiceServer, event_service_server::EventServiceServer,
     key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
@@ -56,10 +56,12 @@ impl Services {
             others: others.prepare(),
         }
     }
-}
 
-impl Dispatch for Services {
-    fn call(&self, request: http::Request<Incoming>) -> Answer {
+    /// Calls the service of the path.
+    pub fn route<B>(&self, request: http::Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + 'static,
+    {
         // A clone of a service is a clone of an `Arc`; a router would box the call once more.
         let path = request.uri().path();
         if path.starts_with("/keyreeve.v1.CryptoService/") {
@@ -71,7 +73,13 @@ impl Dispatch for Services {
         } else if path.starts_with("/keyreeve.v1.SystemService/") {
             tower::Service::call(&mut self.system.clone(), request)
         } else {
-            self.others.call(request)
+            Box::pin(tower::Service::call(&mut self.others.clone(), request))
         }
+    }
+}
+
+impl Dispatch for Services {
+    fn call(&self, request: http::Request<Incoming>) -> Answer {
+        self.route(request)
     }
 }

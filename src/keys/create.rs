@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keyreeve_envelope::{KeyId, KeyVersion};
 
 use super::{
-    Keys, Labels, Owner, RequestId, new_id, record,
+    Keys, Labels, Owner, RequestId, record,
     repeat::{Fingerprint, Turn},
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Keys {
             (Turn::First(_), Some(_)) => return Err(Error::AlreadyExists(name.to_string())),
             (Turn::First(remembered), None) => remembered,
         };
-        let id = KeyId::from_bytes(new_id()?);
+        let id = (self.key_ids)()?;
         let token = self.tokens.of(&team.environment.name)?;
         let kind = (request.suite, request.residency);
         let version = new_version(token, permit, (id, KeyVersion::FIRST), kind, now).await?;

@@ -24,7 +24,7 @@ mod tests;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use keyreeve_envelope::subkey::SubkeyBytes;
+use keyreeve_envelope::{KeyId, subkey::SubkeyBytes};
 
 pub use attest::{Attestation, VersionAttestation};
 pub use create::CreateKey;
@@ -58,7 +58,11 @@ pub struct Keys {
     clock: Arc<dyn Clock>,
     pages: PageTokens,
     log_epoch: u64,
+    key_ids: KeyIds,
 }
+
+/// Draws the id of a new key.
+pub type KeyIds = fn() -> Result<KeyId>;
 
 impl Keys {
     /// `page`: the service subkey `page.v1`. `log_epoch`: of the audit log in use; counters of uses begin in it.
@@ -75,7 +79,14 @@ impl Keys {
             clock,
             pages: PageTokens::new(page.as_bytes()),
             log_epoch,
+            key_ids: || new_id().map(KeyId::from_bytes),
         }
+    }
+
+    /// With other ids for new keys: for `server::InsecureDouble`.
+    #[must_use]
+    pub fn with_key_ids(self, key_ids: KeyIds) -> Self {
+        Self { key_ids, ..self }
     }
 
     fn now(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    ServerError,
+    InsecureDouble, ServerError,
     meanwhile::Meanwhile,
     tokens::{Fault, Groups},
 };
@@ -50,21 +50,38 @@ impl Node {
     /// Opens all, in the order token → subkeys → store → log → gate. Errors leave nothing running.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
         store::restore::check_complete(&config.store.data_dir)?;
-        Self::open_log(config, clock, None).await
+        Self::open_log(config, clock, None, None).await
+    }
+
+    /// The same on a token in memory: see [`InsecureDouble`].
+    pub(super) async fn open_double(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        double: &InsecureDouble,
+    ) -> Result<Self, ServerError> {
+        Self::open_log(config, clock, None, Some(double)).await
     }
 
     /// The same on a restored store: its log goes on in a new epoch, whose first record gives the reason.
     pub async fn open_restored(config: &Config, clock: Arc<dyn Clock>, reason: &str) -> Result<Self, ServerError> {
         let reason = reason.to_owned();
-        Self::open_log(config, clock, Some(Opening { reason })).await
+        Self::open_log(config, clock, Some(Opening { reason }), None).await
     }
 
-    async fn open_log(config: &Config, clock: Arc<dyn Clock>, opening: Option<Opening>) -> Result<Self, ServerError> {
+    async fn open_log(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        opening: Option<Opening>,
+        double: Option<&InsecureDouble>,
+    ) -> Result<Self, ServerError> {
         // Policies first: a slip there should cost no login.
         let policies = Policies::load(config.policy.directory.clone())?;
 
         let known_destroyed = Arc::new(OnceLock::new());
-        let groups = Groups::open(config, &known_destroyed).await?;
+        let groups = match double {
+            None => Groups::open(config, &known_destroyed).await?,
+            Some(double) => Groups::alone(config, double.host.clone())?,
+        };
         let home = groups.home(config);
         let root = Root::new(home.clone());
         root.probe().await?;
@@ -115,9 +132,14 @@ impl Node {
         });
         let tokens = Arc::new(Tokens::new(bound));
         let uses = Uses::new(gate.clone(), directory.clone(), epoch);
+        let keys = Keys::new(tokens.clone(), directory.clone(), clock, &page, epoch);
+        let keys = match double {
+            None => keys,
+            Some(double) => keys.with_key_ids(double.key_ids),
+        };
         Ok(Self {
             gate,
-            keys: Arc::new(Keys::new(tokens.clone(), directory.clone(), clock, &page, epoch)),
+            keys: Arc::new(keys),
             operations: Arc::new(Operations::new(tokens, &hedge, uses, Settings::default())),
             directory,
             policies,

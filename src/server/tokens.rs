@@ -146,6 +146,22 @@ impl Groups {
         }
     }
 
+    /// One token that is open already, as the home group.
+    pub fn alone(config: &Config, host: Arc<dyn Host>) -> Result<Self, ServerError> {
+        let home = config.home();
+        let group = Group {
+            name: home.name.clone(),
+            environments: environments(home)?,
+            members: Arc::new(Members::alone(host)),
+        };
+        Ok(Self {
+            list: vec![group],
+            lone_fault: None,
+            stop: Arc::default(),
+            watching: JoinSet::new(),
+        })
+    }
+
     /// The tokens whose keys protect the store and the log.
     pub fn home(&self, config: &Config) -> Arc<Members> {
         let home = self.list.iter().find(|group| group.name == config.home().name);
