@@ -106,7 +106,7 @@ async fn a_client_survives_two_outages_and_the_double_says_what_was_called() {
 async fn a_slow_answer_meets_the_deadline_and_a_lost_one_has_done_its_work() {
     let (double, client) = with_orders().await;
     double.faults().slow(Duration::from_secs(60), 1);
-    let patient = client.with_deadline(Duration::from_millis(200));
+    let patient = client.with_deadline(Duration::from_millis(200)).unwrap();
     let outcome = patient.encrypt(encrypt("hello")).await;
     assert_eq!(reason(outcome), "DEADLINE_EXCEEDED");
 
@@ -158,7 +158,7 @@ async fn a_message_of_a_pipeline_meets_the_faults_of_its_method_and_key() {
 #[tokio::test]
 async fn without_its_token_only_what_needs_it_fails() {
     let (double, client) = with_orders().await;
-    let once = client.with_deadline(Duration::from_millis(300));
+    let once = client.with_deadline(Duration::from_millis(300)).unwrap();
     double.faults().token_away(true);
     assert_eq!(reason(once.encrypt(encrypt("hello")).await), "TOKEN_UNAVAILABLE");
     assert_eq!(state(&client).await, "KEY_STATE_ACTIVE");
@@ -217,7 +217,7 @@ async fn keys_survive_a_stop_and_the_address_stays() {
     let sealed = client.encrypt(encrypt("hello")).await.unwrap();
     let address = double.address();
     double.stop().await;
-    let impatient = client.with_deadline(Duration::from_millis(300));
+    let impatient = client.with_deadline(Duration::from_millis(300)).unwrap();
     assert_eq!(reason(impatient.encrypt(encrypt("hello")).await), "UNREACHABLE");
     double.start_again().await.unwrap();
     assert_eq!(double.address(), address);
