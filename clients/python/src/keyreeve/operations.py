@@ -152,6 +152,27 @@ class Operations:
         return self._run(call, deadline)
 
     @clean
+    def wrap_data_key(
+        self,
+        key: str,
+        plaintext: Plaintext,
+        *,
+        context: Context = EMPTY,
+        aad: bytes = b"",
+        deadline: float | None = None,
+    ) -> bytes:
+        """Wraps a data key of 32 bytes that another service made, so that this key, too, opens what it sealed."""
+        call = calls.call(
+            "WrapDataKey",
+            calls.ciphertext,
+            name=key_name(key),
+            plaintext=plain(plaintext),
+            encryption_context=calls.pairs(context, aad),
+            aad=aad,
+        )
+        return self._run(call, deadline)
+
+    @clean
     def unwrap_data_key(
         self,
         key: str,

@@ -15,6 +15,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("ReEncrypt", "source_name", {}),
     ("GenerateDataKey", "name", {}),
     ("GenerateDataKeyWithoutPlaintext", "name", {}),
+    ("WrapDataKey", "name", {"plaintext": bytes(32)}),
     ("UnwrapDataKey", "name", {}),
     ("BatchEncrypt", "name", {"items": [{}]}),
     ("BatchDecrypt", "name", {"items": [{}]}),

@@ -146,6 +146,27 @@ class AsyncOperations:
         return await self._run(call, deadline)
 
     @clean_async
+    async def wrap_data_key(
+        self,
+        key: str,
+        plaintext: Plaintext,
+        *,
+        context: Context = EMPTY,
+        aad: bytes = b"",
+        deadline: float | None = None,
+    ) -> bytes:
+        """Wraps a data key of 32 bytes that another service made, so that this key, too, opens what it sealed."""
+        call = calls.call(
+            "WrapDataKey",
+            calls.ciphertext,
+            name=key_name(key),
+            plaintext=plain(plaintext),
+            encryption_context=calls.pairs(context, aad),
+            aad=aad,
+        )
+        return await self._run(call, deadline)
+
+    @clean_async
     async def unwrap_data_key(
         self,
         key: str,

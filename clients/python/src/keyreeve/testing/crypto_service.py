@@ -18,7 +18,8 @@ from keyreeve.testing.refusals import decrypt_failed, environment_unbound, inval
 from keyreeve.testing.resources import Key, Version
 from keyreeve.v1 import crypto_pb2 as proto
 
-GENERATE, UNWRAP, ENCRYPT, DECRYPT = "make data keys", "unwrap data keys", "encrypt", "decrypt"
+GENERATE, WRAP, UNWRAP = "make data keys", "wrap data keys", "unwrap data keys"
+ENCRYPT, DECRYPT = "encrypt", "decrypt"
 """For errors: "may not …"."""
 _DATA_KEY, _MOST_RANDOM = 32, 4096
 
@@ -63,6 +64,17 @@ class CryptoService:
         key = self.gate.key(caller, "GenerateDataKeyWithoutPlaintext", name)
         made = data_key(key, key.protecting(GENERATE), bound)
         return proto.GenerateDataKeyWithoutPlaintextResponse(ciphertext=made.ciphertext, key_version=made.key_version)
+
+    def wrap_data_key(self, caller: Caller, request: Any) -> Message:
+        bound = context_hash(request.encryption_context, request.aad)
+        plaintext, name = inputs.plaintext(request), _key(request)
+        if len(plaintext) != _DATA_KEY:
+            problem = f"a data key has {_DATA_KEY} bytes, not {len(plaintext)}: is it a message, for Encrypt?"
+            raise invalid("plaintext", problem)
+        key = self.gate.key(caller, "WrapDataKey", name)
+        version = key.protecting(WRAP)
+        sealed = _sealed(key, version, bound, plaintext, data_key=True)
+        return proto.WrapDataKeyResponse(ciphertext=sealed, key_version=version.number)
 
     def unwrap_data_key(self, caller: Caller, request: Any) -> Message:
         name = _key(request)

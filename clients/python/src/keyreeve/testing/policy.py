@@ -11,7 +11,8 @@ SYSTEM = "system"
 
 _READ = {"ReadKey", "WatchKey"}
 _ON_KEYS_OF_TEAMS = {
-    "encrypter": {"Encrypt", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"} | _READ,
+    "encrypter": {"Encrypt", "ReEncryptTo", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "WrapDataKey"}
+    | _READ,
     "decrypter": {"Decrypt", "UnwrapDataKey", "ReEncryptFrom"} | _READ,
 }
 _LOOK = {
