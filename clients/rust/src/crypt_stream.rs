@@ -223,15 +223,14 @@ impl Driver {
             another: shared.endpoints.another_is_closed(index),
             certificate_changed: changed,
         };
+        // Overload is not escaped.
+        self.avoid = Some(index).filter(|_| error.code == Code::Unavailable);
         match retry::next(&failure, &shared.budget) {
             Next::Wait(wait) => {
                 self.tell(EventName::Retry, &error, Some(wait));
                 sleep(wait).await;
             }
-            Next::Elsewhere => {
-                self.avoid = Some(index);
-                self.tell(EventName::Retry, &error, Some(Duration::ZERO));
-            }
+            Next::Elsewhere => self.tell(EventName::Retry, &error, Some(Duration::ZERO)),
             Next::NoBudget => {
                 self.tell(EventName::BudgetExhausted, &error, None);
                 self.give_up(error);

@@ -44,7 +44,7 @@ pub(crate) struct Tries<'a> {
     counted: u32,
     /// Where the last try went, if it went to an endpoint of its own.
     endpoint: Option<usize>,
-    /// Where the last one failed, if the next one may begin elsewhere at once.
+    /// Where the last one failed, if the next one goes elsewhere if it can.
     avoid: Option<usize>,
     certificate_tried: bool,
     told: bool,
@@ -114,20 +114,16 @@ impl<'a> Tries<'a> {
     pub async fn failed(&mut self, mut error: ClientError, generation: Option<u64>) -> Result<(), ClientError> {
         error.tries = self.count;
         let wait = match self.next(&error, generation) {
-            Next::Wait(wait) => {
-                self.avoid = None;
-                wait
-            }
-            Next::Elsewhere => {
-                self.avoid = self.endpoint;
-                Duration::ZERO
-            }
+            Next::Wait(wait) => wait,
+            Next::Elsewhere => Duration::ZERO,
             Next::NoBudget => {
                 self.tell(EventName::BudgetExhausted, &error.reason, None);
                 return Err(self.ended(error));
             }
             Next::End => return Err(self.ended(error)),
         };
+        // Overload is not escaped.
+        self.avoid = self.endpoint.filter(|_| error.code == Code::Unavailable);
         self.tell(EventName::Retry, &error.reason, Some(wait));
         if !wait.is_zero() {
             sleep(wait).await;

@@ -157,6 +157,24 @@ async fn what_may_not_be_tried_again_fails_at_once_and_clearly() {
 }
 
 #[tokio::test]
+async fn of_two_endpoints_that_are_gone_the_one_that_comes_back_is_found() {
+    let world = World::new();
+    let (mut one, mut two) = (world.service().await, world.service().await);
+    let client = answered(&world, &[&one, &two]).await;
+    one.kill().await;
+    two.kill().await;
+    let all = begin(&client, &client.pipeline());
+    // Both circuits have long pauses by then.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (_one, back) = (one.again().await, Instant::now());
+    for outcome in all.join_all().await {
+        outcome.unwrap();
+    }
+    // Two waits of 2 s, at most: the first try after the return may go to the other endpoint.
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+}
+
+#[tokio::test]
 async fn rule_3_while_another_endpoint_serves_an_outage_of_one_costs_no_wait() {
     let world = World::new();
     let (mut one, two) = (world.service().await, world.service().await);
