@@ -71,6 +71,24 @@ def test_data_keys_are_made_unwrapped_and_not_decrypted(client: Client, key: str
         client.decrypt(key, wrapped)
 
 
+def test_what_is_larger_than_a_message_may_be_is_told_so(dev: Dev, client: Client, key: str) -> None:
+    async def call() -> None:
+        async with AsyncClient(**dev.settings()) as aio:
+            await aio.encrypt(key, bytes(5 << 20))
+
+    for attempt in (
+        lambda: client.encrypt(key, bytes(5 << 20)),
+        lambda: client.encrypt(key, bytes((4 << 20) - 100)),
+        lambda: list(client.crypt([CryptRequest.encrypt(1, key, bytes(5 << 20))])),
+        lambda: asyncio.run(call()),
+    ):
+        with pytest.raises(errors.KeyreeveError) as caught:
+            attempt()
+        assert caught.value.reason in ("MESSAGE_TOO_LARGE", "INVALID_ARGUMENT"), caught.value
+        assert "something between" not in str(caught.value)
+        assert caught.value.request_id
+
+
 def test_random_bytes_differ(client: Client) -> None:
     one, other = client.generate_random("dev", 32), client.generate_random("envs/dev", 32)
     assert len(one.reveal()) == 32

@@ -13,9 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
+from support.dev import Dev
 from support.scripted import Failure, Scripted, silent
 
-from keyreeve import AsyncClient, Client, Event, errors
+from keyreeve import AsyncClient, Client, CryptRequest, Event, errors
 from keyreeve.v1 import crypto_pb2, keys_pb2
 
 KEY = "dev/shop/orders"
@@ -188,6 +189,13 @@ def test_an_answer_of_something_between_is_told_apart(run: Run, scripted: Script
         assert caught.value.code == code
 
 
+def test_an_answer_that_is_larger_than_a_message_may_be_is_told_so(run: Run, scripted: Scripted) -> None:
+    scripted.answers["Encrypt"] = lambda _: crypto_pb2.EncryptResponse(ciphertext=bytes(6 << 20))
+    with pytest.raises(errors.MessageTooLarge, match="send less at once") as caught:
+        run("encrypt", KEY, b"hello")
+    assert caught.value.tries == 1
+
+
 def test_a_batch_with_an_answer_too_few_is_refused(run: Run, scripted: Scripted) -> None:
     scripted.answers["BatchEncrypt"] = lambda _: crypto_pb2.BatchEncryptResponse()
     with pytest.raises(errors.MalformedAnswer, match="0 of 1 items"):
@@ -212,6 +220,54 @@ def test_another_endpoint_takes_over_and_the_first_one_comes_back(scripted: Scri
         assert [(e.circuit, e.last_reason) for e in client.endpoints][1] == ("closed", "")
         assert client.endpoints[0].last_reason == "UNREACHABLE"
         assert client.retry_budget == pytest.approx(9.0)
+
+
+def test_rule_7_a_stream_is_no_trial_while_there_is_a_choice_and_gives_back_the_one_it_was(
+    dev: Dev, client: Client, key: str
+) -> None:
+    address = dev.address
+    with Client(**dev.settings() | {"addr": f"127.0.0.1:9,{address}"}) as several:
+        endpoints = several._rules.endpoints
+        endpoints.ended("127.0.0.1:9", errors.Unreachable("gone"))
+        time.sleep(0.11)
+        assert endpoints.health()[0].circuit == "half_open"
+        assert [answer.tag for answer in several.crypt([CryptRequest.encrypt(1, key, b"x")])] == [1]
+        assert several.endpoints[0].circuit == "half_open"
+
+        endpoints.ended(address, errors.Draining("going"))
+        endpoints.ended("127.0.0.1:9", errors.Unreachable("gone"))
+        with several.crypt([]) as closed:
+            pass
+        assert closed is not None
+        assert not any(endpoint.trying for endpoint in endpoints._all)
+
+    told: list[Event] = []
+    with Client(**dev.settings(), on_event=told.append) as one:
+        one._rules.endpoints.ended(address, errors.Draining("going"))
+        time.sleep(0.11)
+        endless = (CryptRequest.encrypt(tag, key, b"x") for tag in itertools.count())
+        with one.crypt(endless) as answers:
+            next(answers)
+            assert one.endpoints[0].circuit == "closed", "its first answer is a success"
+    assert [(event.name, event.reason) for event in told if event.name == "call"] == [("call", "CANCELLED")]
+
+
+def test_rule_7_an_async_stream_gives_its_trial_back(dev: Dev, key: str) -> None:
+    async def work() -> None:
+        async with AsyncClient(**dev.settings()) as client:
+            endpoints = client._rules.endpoints
+            endpoints.ended(dev.address, errors.Draining("going"))
+            await asyncio.sleep(0.11)
+            tried = [endpoints._all[0].trying]
+            async with client.crypt([]):
+                tried.append(endpoints._all[0].trying)
+            assert [*tried, endpoints._all[0].trying] == [False, True, False]
+            assert endpoints.health()[0].circuit == "half_open", "nobody has answered"
+            async with client.crypt(CryptRequest.encrypt(tag, key, b"x") for tag in range(10)) as answers:
+                await anext(answers)
+                assert client.endpoints[0].circuit == "closed"
+
+    asyncio.run(work())
 
 
 def test_a_cancelled_task_ends_its_call(scripted: Scripted) -> None:

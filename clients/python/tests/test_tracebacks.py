@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import logging
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from support.dev import Dev
 from support.scripted import Failure, Scripted
 
 from keyreeve import AsyncClient, Client, CryptRequest, KeyreeveError, SecretBytes, checksum, door
+from keyreeve.connections import Connection
 from keyreeve.v1 import crypto_pb2
 
 CANARY = b"canary-51c9-canary-plain-or-key!"  # 32 bytes: it can be a data key
@@ -149,6 +152,59 @@ def test_an_iterator_that_fails_while_it_is_streamed_shows_nothing(
         return shown(caught.value)
 
     assert not leaks(asyncio.run(of_async()))
+
+
+class Harsh(BaseException):
+    """What `except Exception` does not catch."""
+
+
+def test_an_iterator_that_fails_before_its_stream_is_there_is_told_to_the_caller_and_to_no_log(
+    client: Client, key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    begin = Connection.stream
+
+    def slowly(connection: Connection[Any], method: Any) -> Any:
+        def call(messages: Iterator[Any], metadata: Any) -> Any:
+            stream = begin(connection, method)(messages, metadata=metadata)
+            time.sleep(0.3)  # its thread asks for the first request meanwhile
+            return stream
+
+        return call
+
+    monkeypatch.setattr(Connection, "stream", slowly)
+    for boom in (Boom, Harsh):
+
+        def requests(boom: type[BaseException] = boom) -> Iterator[CryptRequest]:
+            if boom:
+                raise boom(CANARY.decode())
+            yield CryptRequest.encrypt(1, key, b"x")
+
+        with pytest.raises(boom):
+            list(client.crypt(requests()))
+    assert not leaks(caplog.text)
+    assert "iterat" not in caplog.text
+
+
+def test_an_async_iterator_that_fails_harshly_is_told_to_the_caller_and_to_no_log(
+    client: Client, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def call(boom: type[BaseException]) -> None:
+        async def requests() -> AsyncIterator[CryptRequest]:
+            yield CryptRequest.encrypt(1, key, b"x")
+            raise boom(CANARY.decode())
+
+        async with AsyncClient(**_settings(client)) as other:
+            async for _ in other.crypt(requests()):
+                pass
+
+    for boom in (Boom, Harsh):
+        with pytest.raises(boom):
+            asyncio.run(call(boom))
+    gc.collect()
+    assert not leaks(caplog.text)
 
 
 def test_opening_that_fails_late_shows_nothing(client: Client, key: str) -> None:

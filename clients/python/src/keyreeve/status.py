@@ -15,6 +15,8 @@ from keyreeve.v1.crypto_pb2 import ItemError
 
 REQUEST_ID = "x-request-id"
 _DETAILS = "grpc-status-details-bin"
+# gRPC's own words on this side: "Sent message larger than max", "Received message larger than max".
+_LARGER = "message larger than max"
 
 
 def from_rpc(rpc: Any) -> KeyreeveError:
@@ -38,6 +40,8 @@ def from_status(code: grpc.StatusCode, said: str, trailers: dict[str, Any]) -> K
         return errors.DeadlineExceeded("no answer before the deadline", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:
         return errors.Cancelled("the call was cancelled", request_id=request_id)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _LARGER in said:
+        return errors.MessageTooLarge(f"the request or its answer is too large: {said}", request_id=request_id)
     return errors.TransportError(f"the call failed on its way: {said}", code=code.name, request_id=request_id)
 
 

@@ -93,12 +93,15 @@ class CryptAnswer:
 
 
 class UnderWay:
-    """Requests that wait for their answers, by tag. For the thread that sends and the one that receives."""
+    """Requests that wait for their answers, by tag, and where they went. For the thread that sends and the one that receives. No I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
         self._requests: dict[int, CryptRequest] = {}
         self._lock = threading.Lock()
+        self._answered = False
         self.request_id, self.metadata = correlation.headers()
+        self.address = rules.endpoints.choose(repeatable=False)
 
     def sent(self, request: CryptRequest) -> Hidden[Any]:
         """The message of a request."""
@@ -111,6 +114,9 @@ class UnderWay:
     def answered(self, hidden: Hidden[Any]) -> CryptAnswer:
         """Reads an answer."""
         answer = hidden.value
+        if not self._answered:
+            self._answered = True
+            self._rules.endpoints.ended(self.address, None)
         with self._lock:
             request = self._requests.pop(answer.tag, None)
         if request is None:
@@ -137,6 +143,29 @@ class UnderWay:
         if self._requests:
             raise self.broken(Unreachable("the stream ended before every request was answered"))
 
+    def over(self, error: KeyreeveError | None) -> None:
+        """The service, or the way to it, ended the stream so."""
+        self._rules.endpoints.ended(self.address, error)
+        self._tell_end(error.reason if error else "OK")
+
+    def given_up(self, failed: BaseException | None) -> None:
+        """This side ended the stream. If nothing was answered, another call finds out about its endpoint."""
+        if not self._answered:
+            self._rules.endpoints.abandoned(self.address)
+        self._tell_end(type(failed).__name__ if isinstance(failed, Exception) else "CANCELLED")
+
+    def _tell_end(self, reason: str) -> None:
+        self._rules.events.tell(
+            Event(
+                name="call",
+                method=CRYPT.name,
+                endpoint=self.address,
+                reason=reason,
+                tries=1,
+                request_id=self.request_id,
+            )
+        )
+
     def _named(self, error: KeyreeveError) -> KeyreeveError:
         error.request_id = error.request_id or self.request_id
         return error
@@ -146,19 +175,25 @@ class CryptAnswers(Iterator[CryptAnswer]):
     """The answers, in the order in which they got ready. A broken stream raises; `error.unanswered` names the tags to send again."""
 
     def __init__(self, rules: Rules, connections: Connections[Any], requests: Iterable[CryptRequest]) -> None:
-        self._rules = rules
         self._connections = connections
-        self._address = rules.endpoints.choose()
-        self._under_way = UnderWay()
         self._failed: BaseException | None = None
-        self._connection: Any = connections.lease(self._address)
-        stream = self._connection.stream(CRYPT)
-        self._answers = stream(self._messages(iter(requests)), metadata=self._under_way.metadata)
+        self._answers: Any = None
+        messages = self._messages(iter(requests))
+        self._under_way = UnderWay(rules)
+        try:
+            self._connection: Any = connections.lease(self._under_way.address)
+        except KeyreeveError as error:
+            self._under_way.given_up(error)
+            raise
+        self._answers = self._connection.stream(CRYPT)(messages, metadata=self._under_way.metadata)
+        # Its thread may have come to a failure before there was a stream to cancel.
+        self._cancel_failed()
 
     def close(self) -> None:
         """Ends the stream; what is under way gets no answer."""
         self._answers.cancel()
-        self._release(None)
+        if self._release():
+            self._under_way.given_up(None)
 
     def __enter__(self) -> CryptAnswers:
         return self
@@ -171,10 +206,13 @@ class CryptAnswers(Iterator[CryptAnswer]):
         outcome = self._next()
         if isinstance(outcome, CryptAnswer):
             return outcome
+        released = self._release()
         if self._failed is not None:
-            self._release(None)
+            if released:
+                self._under_way.given_up(self._failed)
             raise self._failed
-        self._release(outcome)
+        if released:
+            self._under_way.over(outcome)
         if outcome is not None:
             raise outcome
         raise StopIteration
@@ -201,23 +239,17 @@ class CryptAnswers(Iterator[CryptAnswer]):
                 return
             except BaseException as error:  # noqa: BLE001 - raised again where the caller reads the answers
                 self._failed = error
-                self._answers.cancel()
+                self._cancel_failed()
                 return
             yield message
 
-    def _release(self, error: KeyreeveError | None) -> None:
+    def _cancel_failed(self) -> None:
+        if self._failed is not None and self._answers is not None:
+            self._answers.cancel()
+
+    def _release(self) -> bool:
+        """False if it was before: a stream ends once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._connections.release(connection)
-            self._rules.endpoints.ended(self._address, error)
-            reason = error.reason if error else "OK"
-            self._rules.events.tell(
-                Event(
-                    name="call",
-                    method=CRYPT.name,
-                    endpoint=self._address,
-                    reason=reason,
-                    tries=1,
-                    request_id=self._under_way.request_id,
-                )
-            )
+        return connection is not None

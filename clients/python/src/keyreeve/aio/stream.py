@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
@@ -11,7 +12,6 @@ from keyreeve import status
 from keyreeve.connections import Connections
 from keyreeve.door import bare, clean_async
 from keyreeve.errors import KeyreeveError
-from keyreeve.events import Event
 from keyreeve.secret import Hidden
 from keyreeve.stream import CRYPT, CryptAnswer, CryptRequest, UnderWay
 from keyreeve.tries import Rules
@@ -26,12 +26,14 @@ class AsyncCryptAnswers(AsyncIterator[CryptAnswer]):
         connections: Connections[Any],
         requests: Iterable[CryptRequest] | AsyncIterable[CryptRequest],
     ) -> None:
-        self._rules = rules
         self._connections = connections
-        self._address = rules.endpoints.choose()
-        self._under_way = UnderWay()
         self._failed: BaseException | None = None
-        self._connection: Any = connections.lease(self._address)
+        self._under_way = UnderWay(rules)
+        try:
+            self._connection: Any = connections.lease(self._under_way.address)
+        except KeyreeveError as error:
+            self._under_way.given_up(error)
+            raise
         stream = self._connection.stream(CRYPT)
         self._call = stream(self._messages(requests), metadata=self._under_way.metadata)
         self._answers = aiter(self._call)
@@ -39,7 +41,8 @@ class AsyncCryptAnswers(AsyncIterator[CryptAnswer]):
     async def close(self) -> None:
         """Ends the stream; what is under way gets no answer."""
         self._call.cancel()
-        self._release(None)
+        if self._release():
+            self._under_way.given_up(None)
 
     async def __aenter__(self) -> AsyncCryptAnswers:
         return self
@@ -52,10 +55,13 @@ class AsyncCryptAnswers(AsyncIterator[CryptAnswer]):
         outcome = await self._next()
         if isinstance(outcome, CryptAnswer):
             return outcome
+        released = self._release()
         if self._failed is not None:
-            self._release(None)
+            if released:
+                self._under_way.given_up(self._failed)
             raise bare(self._failed)
-        self._release(outcome)
+        if released:
+            self._under_way.over(outcome)
         if outcome is not None:
             raise outcome
         raise StopAsyncIteration
@@ -88,23 +94,16 @@ class AsyncCryptAnswers(AsyncIterator[CryptAnswer]):
             else:
                 for request in requests:
                     yield self._under_way.sent(request)
-        except Exception as error:  # noqa: BLE001 - raised again in `__anext__`
+        except (asyncio.CancelledError, GeneratorExit):
+            # Of gRPC, since the stream has ended.
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again in `__anext__`
             self._failed = error
             self._call.cancel()
 
-    def _release(self, error: KeyreeveError | None) -> None:
+    def _release(self) -> bool:
+        """False if it was before: a stream ends once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._connections.release(connection)
-            self._rules.endpoints.ended(self._address, error)
-            reason = error.reason if error else "OK"
-            self._rules.events.tell(
-                Event(
-                    name="call",
-                    method=CRYPT.name,
-                    endpoint=self._address,
-                    reason=reason,
-                    tries=1,
-                    request_id=self._under_way.request_id,
-                )
-            )
+        return connection is not None
