@@ -114,3 +114,44 @@ def test_arguments_that_do_not_fit_are_not_printed(log: tuple[logging.Logger, io
     logger.error("%d", CANARY)
     assert CANARY not in out.getvalue()
     assert "arguments that do not fit" in out.getvalue()
+
+
+class Unshowable(Exception):
+    """Fails in every way in which a value in a log line can."""
+
+    def __str__(self) -> str:
+        raise RuntimeError(CANARY)
+
+    __repr__ = __str__
+
+
+def test_a_line_that_cannot_be_shown_fails_nobody(
+    log: tuple[logging.Logger, io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger, out = log
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    redact.add(SecretStr(CANARY))
+    logger.error("%(absent)s", {"present": CANARY})
+    logger.error("%s", Unshowable())
+    logger.error(Unshowable())
+    try:
+        raise Unshowable
+    except Unshowable:
+        logger.exception("failed")
+    monkeypatch.setattr(traceback, "format_exception", lambda _: 1 / 0)
+    try:
+        raise ValueError(CANARY)
+    except ValueError:
+        logger.exception("failed")
+    assert out.getvalue().count("arguments that do not fit") == 3
+    assert "ValueError, which cannot be shown" in out.getvalue()
+    assert CANARY not in out.getvalue()
+
+
+def test_what_another_handler_has_formatted_is_redacted_too() -> None:
+    secret = SecretStr(CANARY)
+    redact.add(secret)
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed", (), None)
+    record.exc_text = f"ValueError: {CANARY}"
+    assert redact.Filter().filter(record)
+    assert record.exc_text == "ValueError: [redacted]"

@@ -53,19 +53,24 @@ def text(line: str) -> str:
 
 
 class Filter(logging.Filter):
-    """Redacts a record's message, exception and stack. For handlers; a logger's filter does not see its children's records."""
+    """Redacts a record's message, exception and stack. For handlers; a logger's filter does not see its children's records.
+
+    It never raises: what cannot be shown, for whatever reason, is said to be so.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             record.msg = text(record.getMessage())
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - arguments run code of their own, and a log line fails nobody
             # As `logging` would complain, but without the arguments.
             record.msg = f"a log record at {record.pathname}:{record.lineno} has arguments that do not fit its message"
         record.args = None
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = text("".join(traceback.format_exception(record.exc_info[1])).rstrip())
-            # Else a formatter of another kind might print it anew.
-            record.exc_info = None
+            record.exc_text = _shown(record.exc_info[1])
+        elif record.exc_text:
+            record.exc_text = text(record.exc_text)
+        # Else a formatter of another kind might print it anew.
+        record.exc_info = None
         if record.stack_info:
             record.stack_info = text(record.stack_info)
         return True
@@ -76,6 +81,13 @@ def install(logger: logging.Logger | None = None) -> None:
     for handler in (logger or logging.getLogger()).handlers:
         if not any(isinstance(present, Filter) for present in handler.filters):
             handler.addFilter(Filter())
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return text("".join(traceback.format_exception(error)).rstrip())
+    except Exception:  # noqa: BLE001 - as above
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 def _forms(secret: SecretBytes | SecretStr) -> set[str]:
