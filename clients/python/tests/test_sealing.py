@@ -242,6 +242,41 @@ def test_a_file_is_wrapped_anew_in_its_place(client: Client, new_key: Callable[[
     assert target.getvalue() == BIG
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_file_that_is_wrapped_anew_keeps_its_mode_and_the_link_to_it(
+    dev: Dev, client: Client, new_key: Callable[[], str], tmp_path: Path, kind: str
+) -> None:
+    old, new = new_key(), new_key()
+    path, link = tmp_path / "elsewhere" / "sealed", tmp_path / "link"
+    path.parent.mkdir()
+    path.write_bytes(client.sealer(old).seal(BIG))
+    path.chmod(0o640)
+    link.symlink_to(path)
+
+    async def rewrap() -> None:
+        async with AsyncClient(**dev.settings()) as aio:
+            await aio.opener(old).rewrap_file(link, new)
+
+    asyncio.run(rewrap()) if kind == "async" else client.opener(old).rewrap_file(link, new)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert client.opener(new).open(path.read_bytes()).reveal() == BIG
+    assert sorted(file.name for file in path.parent.iterdir()) == ["sealed"]
+
+
+def test_a_file_that_became_another_message_while_its_key_was_wrapped_is_left_alone(
+    client: Client, key: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "sealed"
+    path.write_bytes(seal(client, key))
+    before = headers.parse(path.read_bytes())
+    later = seal(client, key)
+    path.write_bytes(later)
+    with pytest.raises(errors.UnexpectedMessage, match="meanwhile"):
+        streams.with_header(path, before, before)
+    assert path.read_bytes() == later
+
+
 def test_streams_and_parts_are_sealed_as_they_come(client: Client, key: str) -> None:
     sealed = io.BytesIO()
     client.sealer(key).seal_stream(io.BytesIO(BIG), sealed, context=CONTEXT)

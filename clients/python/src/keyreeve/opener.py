@@ -161,13 +161,11 @@ class Opener(BaseOpener):
         accept_stored_context: bool = False,
         aad: bytes = b"",
     ) -> None:
-        """The same for a file, which is replaced when the new one is whole."""
+        """The same for a file, which is replaced when the new one is whole. Its mode stays; a symbolic link stays one, and is followed."""
         expected = Expected(context, required, accept_stored_context, aad, None)
         with open(path, "rb") as read:
-            new = self._rewrapped(streams.read_header(read), expected, to, keep)
-            with streams.replaced(Path(path)) as written:
-                written.write(new.encode())
-                streams.copy_rest(read, written)
+            header = streams.read_header(read)
+        streams.with_header(Path(path), header, self._rewrapped(header, expected, to, keep))
 
     def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
         return self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))

@@ -143,17 +143,12 @@ class AsyncOpener(BaseOpener):
         accept_stored_context: bool = False,
         aad: bytes = b"",
     ) -> None:
-        """The same for a file, which is replaced when the new one is whole."""
+        """The same for a file, which is replaced when the new one is whole. Its mode stays; a symbolic link stays one, and is followed."""
         expected = Expected(context, required, accept_stored_context, aad, None)
         with open(path, "rb") as read:
-            new = await self._rewrapped(streams.read_header(read), expected, to, keep)
-
-            def work() -> None:
-                with streams.replaced(Path(path)) as written:
-                    written.write(new.encode())
-                    streams.copy_rest(read, written)
-
-            await asyncio.to_thread(work)
+            header = streams.read_header(read)
+        new = await self._rewrapped(header, expected, to, keep)
+        await asyncio.to_thread(streams.with_header, Path(path), header, new)
 
     async def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
         return await self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))

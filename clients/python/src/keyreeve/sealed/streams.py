@@ -6,10 +6,12 @@ import contextlib
 import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from keyreeve.errors import UnexpectedMessage
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import FIXED, PREFIX, Header, unopenable
 from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, Opening, Sealing
@@ -57,6 +59,18 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         os.replace(beside, path)
 
 
+def with_header(path: Path, old: Header, new: Header) -> None:
+    """Gives the message in a file another header. The file keeps its mode; a symbolic link stays, and what it points to is replaced."""
+    real = path.resolve(strict=True)
+    with open(real, "rb") as source, replaced(real) as target:
+        if read_header(source) != old:
+            raise UnexpectedMessage("the file was replaced by another message meanwhile")
+        os.chmod(target.name, stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+        write(target, new.encode())
+        while data := read(source, AT_ONCE):
+            write(target, data)
+
+
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[BinaryIO]:
     """The same for a name that nothing has: what is there already is left alone."""
@@ -89,11 +103,6 @@ def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def copy_rest(source: BinaryIO, target: BinaryIO) -> None:
-    while data := read(source, AT_ONCE):
-        write(target, data)
 
 
 def _owner_only(path: str, flags: int) -> int:
