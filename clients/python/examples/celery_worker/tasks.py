@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 from keyreeve import Client
-from keyreeve.errors import Draining, Overloaded, TokenUnavailable, Unreachable
+from keyreeve.errors import DeadlineExceeded, Draining, Overloaded, TokenUnavailable, Unreachable
 
 KEY = "dev/shop/mails"
 
@@ -47,7 +47,7 @@ def queue_mail(client: Client, recipient: str, body: bytes) -> Any:
 
 # The client has tried already, within its deadline. What may get better in minutes is worth another attempt; a refusal is not.
 @app.task(
-    autoretry_for=(Unreachable, Draining, Overloaded, TokenUnavailable),
+    autoretry_for=(Unreachable, DeadlineExceeded, Draining, Overloaded, TokenUnavailable),
     retry_backoff=5,
     retry_backoff_max=600,
     retry_jitter=True,

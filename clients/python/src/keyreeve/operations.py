@@ -3,7 +3,8 @@
 `aio/operations.py` is made from this file by `scripts/asynchronous.py`; a test compares them.
 
 Names may be short (`dev/shop/orders`) or full (`envs/dev/teams/shop/keys/orders`). All errors are `KeyreeveError`; `deadline` is in
-seconds, over all tries. `request_id` of changes: "new" makes one, so that a change is tried again safely and made once; None: none.
+seconds, over all tries; of lists, for each page. `request_id` of changes: "new" makes one, so that a change is tried again safely and
+made once; None: none.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ class Operations:
 
     @clean
     def list_environments(self, *, deadline: float | None = None) -> list[Environment]:
-        """All that the caller may see."""
+        """All that the caller may see. `deadline`: for each page of 1,000."""
         pages = self._pages("ListEnvironments", deadline)
         return [model.of(Environment, found) for page in pages for found in page.environments]
 
@@ -296,7 +297,7 @@ class Operations:
 
     @clean
     def list_teams(self, environment: str, *, deadline: float | None = None) -> list[Team]:
-        """The teams of an environment."""
+        """The teams of an environment. `deadline`: for each page of 1,000."""
         pages = self._pages("ListTeams", deadline, parent=environment_name(environment))
         return [model.of(Team, found) for page in pages for found in page.teams]
 
@@ -334,7 +335,7 @@ class Operations:
 
     @clean
     def list_keys(self, team: str, *, deadline: float | None = None) -> list[Key]:
-        """The keys of a team."""
+        """The keys of a team. `deadline`: for each page of 1,000."""
         pages = self._pages("ListKeys", deadline, parent=team_name(team))
         return [model.of(Key, found) for page in pages for found in page.keys]
 
@@ -432,7 +433,7 @@ class Operations:
 
     @clean
     def verify_keys(self, team: str, *, deadline: float | None = None) -> Verification:
-        """Has every token unwrap every version of a team's keys and compute its check value again."""
+        """Has every token unwrap every version of a team's keys and compute its check value again. `deadline`: for each page of keys."""
         pages = self._pages("VerifyKeys", deadline, parent=team_name(team))
         faults = tuple(model.of(KeyFault, fault) for page in pages for fault in page.faults)
         return Verification(versions=sum(page.versions for page in pages), faults=faults)

@@ -269,7 +269,7 @@ class AsyncOperations:
 
     @clean_async
     async def list_environments(self, *, deadline: float | None = None) -> list[Environment]:
-        """All that the caller may see."""
+        """All that the caller may see. `deadline`: for each page of 1,000."""
         pages = await self._pages("ListEnvironments", deadline)
         return [model.of(Environment, found) for page in pages for found in page.environments]
 
@@ -290,7 +290,7 @@ class AsyncOperations:
 
     @clean_async
     async def list_teams(self, environment: str, *, deadline: float | None = None) -> list[Team]:
-        """The teams of an environment."""
+        """The teams of an environment. `deadline`: for each page of 1,000."""
         pages = await self._pages("ListTeams", deadline, parent=environment_name(environment))
         return [model.of(Team, found) for page in pages for found in page.teams]
 
@@ -328,7 +328,7 @@ class AsyncOperations:
 
     @clean_async
     async def list_keys(self, team: str, *, deadline: float | None = None) -> list[Key]:
-        """The keys of a team."""
+        """The keys of a team. `deadline`: for each page of 1,000."""
         pages = await self._pages("ListKeys", deadline, parent=team_name(team))
         return [model.of(Key, found) for page in pages for found in page.keys]
 
@@ -426,7 +426,7 @@ class AsyncOperations:
 
     @clean_async
     async def verify_keys(self, team: str, *, deadline: float | None = None) -> Verification:
-        """Has every token unwrap every version of a team's keys and compute its check value again."""
+        """Has every token unwrap every version of a team's keys and compute its check value again. `deadline`: for each page of keys."""
         pages = await self._pages("VerifyKeys", deadline, parent=team_name(team))
         faults = tuple(model.of(KeyFault, fault) for page in pages for fault in page.faults)
         return Verification(versions=sum(page.versions for page in pages), faults=faults)
