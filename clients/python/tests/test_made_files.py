@@ -13,7 +13,7 @@ import pytest
 import keyreeve
 import keyreeve.v1
 from conftest import REPOSITORY
-from keyreeve import AsyncClient, Client, model
+from keyreeve import AsyncClient, AsyncOpener, AsyncSealer, Client, Opener, Sealer, model
 from keyreeve.methods import METHODS
 from keyreeve.v1 import events_pb2, keys_pb2, system_pb2
 from keyreeve.version import VERSION
@@ -58,11 +58,17 @@ def test_both_clients_have_a_method_for_every_call_of_the_service() -> None:
 
 
 def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
-    def surface(client: type) -> dict[str, list[str]]:
-        public = [name for name in dir(client) if not name.startswith("_") and callable(getattr(client, name))]
-        return {name: list(inspect.signature(getattr(client, name)).parameters) for name in public}
-
     assert surface(Client) == surface(AsyncClient)
+
+
+def test_both_sealers_and_openers_have_the_same_methods_with_the_same_arguments() -> None:
+    assert surface(Sealer) == surface(AsyncSealer)
+    assert surface(Opener) == surface(AsyncOpener)
+
+
+def surface(kind: type) -> dict[str, list[str]]:
+    public = [name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+    return {name: list(inspect.signature(getattr(kind, name)).parameters) for name in public}
 
 
 @pytest.mark.parametrize(

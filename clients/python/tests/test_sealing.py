@@ -409,3 +409,72 @@ def test_raw_streams_that_take_and_give_a_part_lose_nothing_and_one_that_is_not_
         client.sealer(key).seal_stream(waiting, Half())  # type: ignore[arg-type]
     with pytest.raises(BlockingIOError, match="target"):
         client.sealer(key).seal_stream(Half(BIG), waiting)  # type: ignore[arg-type]
+
+
+class AsyncHalf:
+    """Takes and gives half of what it could, awaited, as files of other packages may."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.half = Half(data)
+
+    async def write(self, data: bytes) -> int | None:
+        return self.half.write(data)
+
+    async def read(self, size: int) -> bytes:
+        return self.half.read(size)  # type: ignore[return-value]
+
+
+class Drained:
+    """Takes everything, and wants to be awaited afterwards, as `asyncio.StreamWriter` does."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.waiting = 0
+
+    def write(self, data: bytes) -> None:
+        self.waiting += len(data)
+        self.data += data
+
+    async def drain(self) -> None:
+        self.waiting = 0
+
+
+def test_the_async_client_seals_and_opens_streams(dev: Dev, client: Client, key: str) -> None:
+    def reader(data: bytes) -> asyncio.StreamReader:
+        made = asyncio.StreamReader()
+        made.feed_data(data)
+        made.feed_eof()
+        return made
+
+    async def work() -> None:
+        async with AsyncClient(**dev.settings()) as aio:
+            sealer, opener = aio.sealer(key), aio.opener(key)
+            for size in (0, 5, len(BIG)):
+                sealed, half, opened = Drained(), AsyncHalf(), Drained()
+                identity = await sealer.seal_stream(reader(BIG[:size]), sealed, context=CONTEXT)
+                assert sealed.waiting == 0
+                assert inspect(sealed.data).identity == identity
+                assert client.opener(key).open(sealed.data, context=CONTEXT).reveal() == BIG[:size]
+                await opener.open_stream(reader(sealed.data), half, context=CONTEXT, expect=identity)
+                again = AsyncHalf()
+                await sealer.seal_stream(AsyncHalf(half.half.data), again)
+                await opener.open_stream(again, opened)
+                assert half.half.data == opened.data == BIG[:size]
+
+    asyncio.run(work())
+
+
+def test_an_async_stream_that_is_not_whole_or_not_ready_is_refused(dev: Dev, client: Client, key: str) -> None:
+    message = client.sealer(key).seal(BIG)
+
+    async def work() -> None:
+        async with AsyncClient(**dev.settings()) as aio:
+            opener, blocked = aio.opener(key), AsyncHalf(BIG)
+            for cut in (0, 10, 40, inspect(message).header_length + 3, len(message) - 1):
+                with pytest.raises(errors.DecryptFailed):
+                    await opener.open_stream(AsyncHalf(message[:cut]), AsyncHalf())
+            blocked.half.blocked = True
+            with pytest.raises(BlockingIOError, match="source"):
+                await aio.sealer(key).seal_stream(blocked, AsyncHalf())
+
+    asyncio.run(work())

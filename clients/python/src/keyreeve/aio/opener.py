@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from keyreeve.aio import streams as aio_streams
+from keyreeve.aio.streams import AsyncReader, AsyncWriter
 from keyreeve.aio.threads import in_loop
 from keyreeve.calls import Call
 from keyreeve.context import Context
@@ -79,6 +81,23 @@ class AsyncOpener(BaseOpener):
                     streams.open_to(opening, read, written)
 
             await asyncio.to_thread(work)
+
+    @clean_async
+    async def open_stream(
+        self,
+        source: AsyncReader,
+        target: AsyncWriter,
+        *,
+        context: Context | None = None,
+        required: Context | None = None,
+        accept_stored_context: bool = False,
+        aad: bytes = b"",
+        expect: Identity | bytes | None = None,
+    ) -> None:
+        """Opens a stream; each chunk is written after it verified. Only when this returns is the message known to be whole."""
+        expected = Expected(context, required, accept_stored_context, aad, expect)
+        header, prefix = await aio_streams.read_head(source)
+        await aio_streams.open_to(await self._opened(header, prefix, expected), source, target)
 
     @clean_async
     async def open_chunks(

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyreeve.aio import streams as aio_streams
+from keyreeve.aio.streams import AsyncReader, AsyncWriter
 from keyreeve.aio.threads import in_loop
 from keyreeve.calls import Plaintext
 from keyreeve.context import EMPTY, Context
@@ -59,6 +61,22 @@ class AsyncSealer(BaseSealer):
                 streams.seal(sealing, read, written)
 
         await asyncio.to_thread(work)
+        return sealing.identity
+
+    @clean_async
+    async def seal_stream(
+        self,
+        source: AsyncReader,
+        target: AsyncWriter,
+        *,
+        context: Context = EMPTY,
+        aad: bytes = b"",
+        store_context: bool = False,
+    ) -> Identity:
+        """Seals what `source` holds from where it stands, into `target`: streams of asyncio, or others whose `read` is awaited."""
+        message = self._message(context, aad, store_context)
+        sealing = self._sealing(message, await self._take(message, 0))
+        await aio_streams.seal(sealing, source, target)
         return sealing.identity
 
     @clean_async
