@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from keyreeve import Client
+from keyreeve import Client, errors
 from support.dev import Dev
 
 
@@ -59,6 +59,21 @@ def test_a_forked_worker_opens_what_the_application_queued(
     assert "succeeded" in said
     assert "canary" not in said
     assert not any(b"canary" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_what_may_get_better_by_itself_is_tried_again_and_a_refusal_is_not() -> None:
+    import tasks
+
+    again = tasks.send_mail.autoretry_for
+    by_itself = (
+        errors.Unreachable,
+        errors.DeadlineExceeded,
+        errors.Draining,
+        errors.Overloaded,
+        errors.TokenUnavailable,
+    )
+    assert all(issubclass(error, again) for error in by_itself)
+    assert not any(issubclass(error, again) for error in (errors.DecryptFailed, errors.PermissionDenied))
 
 
 def _sealed_for_ann(client: Client) -> str:
