@@ -28,6 +28,7 @@ from keyreeve.model import Key, Position
 from keyreeve.names import key_name
 from keyreeve.opener import Opener
 from keyreeve.operations import Operations
+from keyreeve.sealed.keys import Keyring
 from keyreeve.sealer import Sealer
 from keyreeve.stream import CryptAnswers, CryptRequest
 from keyreeve.tries import Rules, Tries
@@ -75,6 +76,11 @@ class BaseClient:
 
     def _forget(self, key: str) -> None:
         self._data_keys.forget(key)
+
+    def _ring(self, keys: Iterable[str | Key]) -> Keyring:
+        """The keys of a sealer or opener."""
+        names = [self._data_keys.learn(key) if isinstance(key, Key) else key_name(key) for key in keys]
+        return Keyring(tuple(dict.fromkeys(names)), self._data_keys, lambda: self._connections.identity)
 
     def _begin(self, call: Call[Any], deadline: float | None) -> tuple[Tries, list[tuple[str, str]]]:
         seconds = self._config.deadline if deadline is None else config.checked_deadline(deadline)
@@ -179,11 +185,11 @@ class Client(BaseClient, Operations):
 
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> Sealer:
         """Seals data of any size under `key` locally."""
-        return Sealer(self, key, also=also)
+        return Sealer(self._follow, self._ring((key, *also)))
 
     def opener(self, *keys: str | Key) -> Opener:
         """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
-        return Opener(self, *keys)
+        return Opener(self._follow, self._ring(keys))
 
     def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
         """Makes the calls that a plan yields."""

@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from keyreeve.calls import Call
 from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean
 from keyreeve.errors import DecryptFailed
-from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
 from keyreeve.sealed.header import Header, Identity, unopenable
-from keyreeve.sealed.keys import to_rewrap
+from keyreeve.sealed.keys import Follow, Keyring, to_open, to_rewrap
 from keyreeve.sealed.parts import Opened, Parts
 from keyreeve.sealed.payload import Opening
 from keyreeve.sealed.reader import SealedReader
 from keyreeve.sealing import BaseOpener, Expected, front, open_whole
 from keyreeve.secret import SecretBytes
-
-if TYPE_CHECKING:
-    from keyreeve.client import Client
 
 T = TypeVar("T")
 
@@ -38,9 +34,9 @@ class Opener(BaseOpener):
     returned.
     """
 
-    def __init__(self, client: Client, *keys: str | Key) -> None:
-        super().__init__(client._data_keys, keys)
-        self._client = client
+    def __init__(self, follow: Follow, ring: Keyring) -> None:
+        super().__init__(ring)
+        self._follow = follow
 
     @clean
     def open(
@@ -168,7 +164,7 @@ class Opener(BaseOpener):
         streams.with_header(Path(path), header, self._rewrapped(header, expected, to, keep))
 
     def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
-        return self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
+        return self._ask(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
 
     def _opening(self, source: BinaryIO, expected: Expected) -> Opening:
         header = streams.read_header(source)
@@ -179,11 +175,11 @@ class Opener(BaseOpener):
         return expected.opening(self._take(header, canonical, 0), header, canonical, prefix)
 
     def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
-        return self._follow(self._key(self._client._connections.identity, header, context, size))
+        return self._ask(to_open(self._ring, header, context, size))
 
-    def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
+    def _ask(self, plan: Generator[Call[Any], Any, T]) -> T:
         try:
-            return self._client._follow(plan)
+            return self._follow(plan)
         except DecryptFailed as error:
             refused = unopenable(error.request_id)
         # What the service says of a wrapped key is said like everything else that is wrong with a message.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from keyreeve.calls import Plaintext
 from keyreeve.context import EMPTY, Context
@@ -14,11 +14,9 @@ from keyreeve.door import clean
 from keyreeve.sealed import parts as parts_of
 from keyreeve.sealed import streams
 from keyreeve.sealed.header import Identity
+from keyreeve.sealed.keys import Follow, Keyring, to_seal
 from keyreeve.sealing import BaseSealer, Message
 from keyreeve.secret import plain
-
-if TYPE_CHECKING:
-    from keyreeve.client import Client
 
 
 class Sealer(BaseSealer):
@@ -28,9 +26,9 @@ class Sealer(BaseSealer):
     to open; it is stored in the message, for everybody to see, only if `store_context` says so.
     """
 
-    def __init__(self, client: Client, key: str, *, also: Iterable[str] = ()) -> None:
-        super().__init__(client._data_keys, key, tuple(also))
-        self._client = client
+    def __init__(self, follow: Follow, ring: Keyring) -> None:
+        super().__init__(ring)
+        self._follow = follow
 
     @clean
     def seal(
@@ -79,7 +77,7 @@ class Sealer(BaseSealer):
         return parts_of.Sealed(sealing, parts)
 
     def _take(self, message: Message, size: int) -> UsableKey:
-        return self._client._follow(self._key(self._client._connections.identity, message, size))
+        return self._follow(to_seal(self._ring, message.context, size))
 
     def _stream(self, source: BinaryIO, target: BinaryIO, message: Message) -> Identity:
         sealing = self._sealing(message, self._take(message, 0))

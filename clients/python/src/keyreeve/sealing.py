@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from keyreeve import context as contexts
 from keyreeve.context import Context
-from keyreeve.data_keys import DataKeys, UsableKey
+from keyreeve.data_keys import UsableKey
 from keyreeve.errors import InvalidArgument, UnexpectedMessage
-from keyreeve.model import Key
-from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, FIXED, PREFIX, Header, Identity, Wrapped
-from keyreeve.sealed.keys import Keyring, Plan, expected_context, to_open, to_seal
+from keyreeve.sealed.keys import Keyring, expected_context
 from keyreeve.sealed.payload import Opening, Sealing
 
 
@@ -30,17 +28,12 @@ class Message:
 
 
 class BaseSealer:
-    """Names of keys and the client's cache."""
-
-    def __init__(self, cache: DataKeys, key: str, also: tuple[str, ...]) -> None:
-        self._ring = Keyring(tuple(dict.fromkeys(map(key_name, (key, *also)))), cache)
+    def __init__(self, ring: Keyring) -> None:
+        self._ring = ring
 
     def _message(self, context: Context, aad: bytes, store_context: bool) -> Message:
         canonical = contexts.canonical(context, aad)
         return Message(canonical, canonical if store_context else None)
-
-    def _key(self, identity: str, message: Message, size: int) -> Plan:
-        return to_seal(self._ring, identity, message.context, size)
 
     def _sealing(self, message: Message, key: UsableKey) -> Sealing:
         sealing = Sealing(key.key, message.header(key), message.context, count=key.count)
@@ -74,16 +67,10 @@ class Expected:
 
 
 class BaseOpener:
-    """Names of keys and the client's cache."""
-
-    def __init__(self, cache: DataKeys, keys: tuple[str | Key, ...]) -> None:
-        if not keys:
+    def __init__(self, ring: Keyring) -> None:
+        if not ring.names:
             raise InvalidArgument("an opener needs the name of at least one key")
-        names = (cache.learn(key) if isinstance(key, Key) else key_name(key) for key in keys)
-        self._ring = Keyring(tuple(dict.fromkeys(names)), cache)
-
-    def _key(self, identity: str, header: Header, context: bytes, size: int) -> Plan:
-        return to_open(self._ring, identity, header, context, size)
+        self._ring = ring
 
 
 @dataclass(frozen=True)

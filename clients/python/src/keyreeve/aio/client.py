@@ -87,11 +87,11 @@ class AsyncClient(BaseClient, AsyncOperations):
 
     def sealer(self, key: str, *, also: Iterable[str] = ()) -> AsyncSealer:
         """Seals data of any size under `key` locally."""
-        return AsyncSealer(self, key, also=also)
+        return AsyncSealer(self._follow, self._ring((key, *also)))
 
     def opener(self, *keys: str | Key) -> AsyncOpener:
         """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
-        return AsyncOpener(self, *keys)
+        return AsyncOpener(self._follow, self._ring(keys))
 
     async def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
         """Makes the calls that a plan yields."""

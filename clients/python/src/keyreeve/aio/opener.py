@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from keyreeve.aio import streams as aio_streams
 from keyreeve.aio.streams import AsyncReader, AsyncWriter
@@ -16,20 +16,16 @@ from keyreeve.context import Context
 from keyreeve.data_keys import UsableKey
 from keyreeve.door import clean_async
 from keyreeve.errors import DecryptFailed
-from keyreeve.model import Key
 from keyreeve.names import key_name
 from keyreeve.sealed import header as headers
 from keyreeve.sealed import streams
 from keyreeve.sealed.header import Header, Identity, unopenable
-from keyreeve.sealed.keys import to_rewrap
+from keyreeve.sealed.keys import AsyncFollow, Keyring, to_open, to_rewrap
 from keyreeve.sealed.parts import AsyncOpened, AsyncParts
 from keyreeve.sealed.payload import Opening
 from keyreeve.sealed.reader import SealedReader
 from keyreeve.sealing import BaseOpener, Expected, front, open_whole
 from keyreeve.secret import SecretBytes
-
-if TYPE_CHECKING:
-    from keyreeve.aio.client import AsyncClient
 
 T = TypeVar("T")
 
@@ -37,9 +33,9 @@ T = TypeVar("T")
 class AsyncOpener(BaseOpener):
     """Opens what was sealed under one of `keys`. What is said of `Opener` holds."""
 
-    def __init__(self, client: AsyncClient, *keys: str | Key) -> None:
-        super().__init__(client._data_keys, keys)
-        self._client = client
+    def __init__(self, follow: AsyncFollow, ring: Keyring) -> None:
+        super().__init__(ring)
+        self._follow = follow
 
     @clean_async
     async def open(
@@ -170,7 +166,7 @@ class AsyncOpener(BaseOpener):
         await asyncio.to_thread(streams.with_header, Path(path), header, new)
 
     async def _rewrapped(self, header: Header, expected: Expected, to: str, keep: bool) -> Header:
-        return await self._follow(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
+        return await self._ask(to_rewrap(self._ring, header, expected.context_of(header), key_name(to), keep))
 
     async def _opening(self, source: BinaryIO, expected: Expected, *, threaded: bool = False) -> Opening:
         header = streams.read_header(source)
@@ -182,11 +178,11 @@ class AsyncOpener(BaseOpener):
         return expected.opening(in_loop(key) if threaded else key, header, canonical, prefix)
 
     async def _take(self, header: Header, context: bytes, size: int) -> UsableKey:
-        return await self._follow(self._key(self._client._connections.identity, header, context, size))
+        return await self._ask(to_open(self._ring, header, context, size))
 
-    async def _follow(self, plan: Generator[Call[Any], Any, T]) -> T:
+    async def _ask(self, plan: Generator[Call[Any], Any, T]) -> T:
         try:
-            return await self._client._follow(plan)
+            return await self._follow(plan)
         except DecryptFailed as error:
             refused = unopenable(error.request_id)
         # As in `Opener`: one text.

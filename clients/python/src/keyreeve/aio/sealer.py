@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keyreeve.aio import streams as aio_streams
 from keyreeve.aio.streams import AsyncReader, AsyncWriter
@@ -18,19 +17,17 @@ from keyreeve.door import clean_async
 from keyreeve.sealed import parts as parts_of
 from keyreeve.sealed import streams
 from keyreeve.sealed.header import Identity
+from keyreeve.sealed.keys import AsyncFollow, Keyring, to_seal
 from keyreeve.sealing import BaseSealer, Message
 from keyreeve.secret import plain
-
-if TYPE_CHECKING:
-    from keyreeve.aio.client import AsyncClient
 
 
 class AsyncSealer(BaseSealer):
     """Seals under `key`; `also`: further keys that each can open the message alone. What is said of `Sealer` holds."""
 
-    def __init__(self, client: AsyncClient, key: str, *, also: Iterable[str] = ()) -> None:
-        super().__init__(client._data_keys, key, tuple(also))
-        self._client = client
+    def __init__(self, follow: AsyncFollow, ring: Keyring) -> None:
+        super().__init__(ring)
+        self._follow = follow
 
     @clean_async
     async def seal(
@@ -94,4 +91,4 @@ class AsyncSealer(BaseSealer):
         return parts_of.AsyncSealed(sealing, parts)
 
     async def _take(self, message: Message, size: int) -> UsableKey:
-        return await self._client._follow(self._key(self._client._connections.identity, message, size))
+        return await self._follow(to_seal(self._ring, message.context, size))

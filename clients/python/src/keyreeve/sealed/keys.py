@@ -6,9 +6,9 @@ nothing in here waits.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from keyreeve import calls, model
 from keyreeve import context as contexts
@@ -21,21 +21,34 @@ from keyreeve.sealed import header as headers
 from keyreeve.sealed.header import ENVELOPE, Header, Wrapped
 from keyreeve.secret import SecretBytes
 
+T = TypeVar("T")
+
 KEY_BYTES = 32
 Plan = Generator[Call[Any], Any, UsableKey]
 
 
+class Follow(Protocol):
+    """Makes the calls that a plan yields: what sealers and openers need of a client."""
+
+    def __call__(self, plan: Generator[Call[Any], Any, T], /) -> T: ...
+
+
+class AsyncFollow(Protocol):
+    def __call__(self, plan: Generator[Call[Any], Any, T], /) -> Awaitable[T]: ...
+
+
 @dataclass(frozen=True)
 class Keyring:
-    """The named keys of a sealer or opener, and the client's cache."""
+    """The named keys of a sealer or opener, and what it has of its client: the cache, and as whom it calls at the moment."""
 
     names: tuple[str, ...]
     cache: DataKeys
+    identity: Callable[[], str]
 
 
-def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
+def to_seal(ring: Keyring, context: bytes, size: int) -> Plan:
     """A data key, wrapped under each named key: from the cache, or fresh."""
-    place = seal_place(identity, ring.names, contexts.digest(context))
+    place = seal_place(ring.identity(), ring.names, contexts.digest(context))
     cached = ring.cache.take(place, size)
     if cached:
         return cached
@@ -60,10 +73,10 @@ def to_seal(ring: Keyring, identity: str, context: bytes, size: int) -> Plan:
     return ring.cache.put(place, _checked(made.plaintext), tuple(wrapped), size, of=about, mark=mark)
 
 
-def to_open(ring: Keyring, identity: str, header: Header, context: bytes, size: int) -> Plan:
+def to_open(ring: Keyring, header: Header, context: bytes, size: int) -> Plan:
     """The message's data key: of the first wrapped key that is under a named key; no other goes to the service."""
     name, wrapped = yield from _matching(ring, header)
-    place = open_place(identity, wrapped, contexts.digest(context))
+    place = open_place(ring.identity(), wrapped, contexts.digest(context))
     cached = ring.cache.take(place, size)
     if cached:
         return cached
