@@ -28,6 +28,8 @@ class Call(Generic[T]):
     request: Hidden[Any]
     read: Callable[[Any], T]
     repeatable: bool
+    caller: Any = None
+    """Of a plan: the client that makes it, where that is another than the one that follows the plan."""
 
 
 def call(name: str, read: Callable[[Any], T], /, **fields: Any) -> Call[T]:

@@ -28,7 +28,7 @@ from keyreeve.model import Key, Position
 from keyreeve.names import key_name
 from keyreeve.opener import Opener
 from keyreeve.operations import Operations
-from keyreeve.sealed.keys import Keyring
+from keyreeve.sealed.keys import Elsewhere, Keyring
 from keyreeve.sealer import Sealer
 from keyreeve.stream import CryptAnswers, CryptRequest
 from keyreeve.tries import Rules, Tries
@@ -77,10 +77,14 @@ class BaseClient:
     def _forget(self, key: str) -> None:
         self._data_keys.forget(key)
 
-    def _ring(self, keys: Iterable[str | Key]) -> Keyring:
+    def _ring(self, keys: Iterable[str | Key], elsewhere: Iterable[tuple[BaseClient, str]] = ()) -> Keyring:
         """The keys of a sealer or opener."""
         names = [self._data_keys.learn(key) if isinstance(key, Key) else key_name(key) for key in keys]
-        return Keyring(tuple(dict.fromkeys(names)), self._data_keys, lambda: self._connections.identity)
+        others = tuple(Elsewhere(key_name(key), client, client._identity) for client, key in elsewhere)
+        return Keyring(tuple(dict.fromkeys(names)), self._data_keys, self._identity, others)
+
+    def _identity(self) -> str:
+        return self._connections.identity
 
     def _begin(self, call: Call[Any], deadline: float | None) -> tuple[Tries, list[tuple[str, str]]]:
         seconds = self._config.deadline if deadline is None else config.checked_deadline(deadline)
@@ -183,9 +187,12 @@ class Client(BaseClient, Operations):
         """
         return self._watches.add(KeyChanges(self._rules, self._connections, keys, after))
 
-    def sealer(self, key: str, *, also: Iterable[str] = ()) -> Sealer:
-        """Seals data of any size under `key` locally."""
-        return Sealer(self._follow, self._ring((key, *also)))
+    def sealer(self, key: str, *, also: Iterable[str] = (), elsewhere: Iterable[tuple[Client, str]] = ()) -> Sealer:
+        """Seals data of any size under `key` locally.
+
+        `also`: further keys of this service; `elsewhere`: of other services, each with the client that calls there and may `WrapDataKey`.
+        """
+        return Sealer(self._follow, self._ring((key, *also), elsewhere))
 
     def opener(self, *keys: str | Key) -> Opener:
         """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
@@ -196,7 +203,8 @@ class Client(BaseClient, Operations):
         answer = None
         try:
             while True:
-                answer = self._run(plan.send(answer), None)
+                call = plan.send(answer)
+                answer = (call.caller or self)._run(call, None)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 

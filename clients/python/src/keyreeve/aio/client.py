@@ -85,9 +85,11 @@ class AsyncClient(BaseClient, AsyncOperations):
         """
         return self._watches.add(AsyncKeyChanges(self._rules, self._connections, keys, after))
 
-    def sealer(self, key: str, *, also: Iterable[str] = ()) -> AsyncSealer:
-        """Seals data of any size under `key` locally."""
-        return AsyncSealer(self._follow, self._ring((key, *also)))
+    def sealer(
+        self, key: str, *, also: Iterable[str] = (), elsewhere: Iterable[tuple[AsyncClient, str]] = ()
+    ) -> AsyncSealer:
+        """Seals data of any size under `key` locally. What is said of `Client.sealer` holds."""
+        return AsyncSealer(self._follow, self._ring((key, *also), elsewhere))
 
     def opener(self, *keys: str | Key) -> AsyncOpener:
         """Opens locally what was sealed under one of `keys`: names, or what `get_key` answered, which saves a call."""
@@ -101,7 +103,7 @@ class AsyncClient(BaseClient, AsyncOperations):
                 call = plan.send(answer)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            answer = await self._run(call, None)
+            answer = await (call.caller or self)._run(call, None)
 
     async def _run(self, call: Call[T], deadline: float | None) -> T:
         tries, metadata = self._begin(call, deadline)

@@ -7,7 +7,7 @@ nothing in here waits.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from keyreeve import calls, model
@@ -38,17 +38,28 @@ class AsyncFollow(Protocol):
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A key of another service: its name there, the client that calls there, and as whom."""
+
+    name: str
+    caller: Any
+    identity: Callable[[], str]
+
+
+@dataclass(frozen=True)
 class Keyring:
     """The named keys of a sealer or opener, and what it has of its client: the cache, and as whom it calls at the moment."""
 
     names: tuple[str, ...]
     cache: DataKeys
     identity: Callable[[], str]
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def to_seal(ring: Keyring, context: bytes, size: int) -> Plan:
     """A data key, wrapped under each named key: from the cache, or fresh."""
-    place = seal_place(ring.identity(), ring.names, contexts.digest(context))
+    others_there = (f"{other.name} for {other.identity()}" for other in ring.elsewhere)
+    place = seal_place(ring.identity(), (*ring.names, *others_there), contexts.digest(context))
     cached = ring.cache.take(place, size)
     if cached:
         return cached
@@ -69,6 +80,15 @@ def to_seal(ring: Keyring, context: bytes, size: int) -> Plan:
         )
         wrapped.append(again)
     about = dict(zip(ring.names, map(_envelope, wrapped), strict=True))
+    for other in ring.elsewhere:
+        there = calls.call(
+            "WrapDataKey",
+            calls.ciphertext,
+            name=other.name,
+            plaintext=made.plaintext.reveal(),
+            encryption_context=sent,
+        )
+        wrapped.append((yield replace(there, caller=other.caller)))
     ring.cache.ids.update({name: envelope.key_id for name, envelope in about.items()})
     return ring.cache.put(place, _checked(made.plaintext), tuple(wrapped), size, of=about, mark=mark)
 
