@@ -228,22 +228,22 @@ def test_rule_7_a_stream_is_no_trial_while_there_is_a_choice_and_gives_back_the_
     address = dev.address
     with Client(**dev.settings() | {"addr": f"127.0.0.1:9,{address}"}) as several:
         endpoints = several._rules.endpoints
-        endpoints.ended("127.0.0.1:9", errors.Unreachable("gone"))
+        endpoints.visit("127.0.0.1:9").ended(errors.Unreachable("gone"))
         time.sleep(0.11)
         assert endpoints.health()[0].circuit == "half_open"
         assert [answer.tag for answer in several.crypt([CryptRequest.encrypt(1, key, b"x")])] == [1]
         assert several.endpoints[0].circuit == "half_open"
 
-        endpoints.ended(address, errors.Draining("going"))
-        endpoints.ended("127.0.0.1:9", errors.Unreachable("gone"))
+        endpoints.visit(address).ended(errors.Draining("going"))
+        endpoints.visit("127.0.0.1:9").ended(errors.Unreachable("gone"))
         with several.crypt([]) as closed:
             pass
         assert closed is not None
-        assert not any(endpoint.trying for endpoint in endpoints._all)
+        assert not any(circuit.trying for circuit in endpoints._circuits.values())
 
     told: list[Event] = []
     with Client(**dev.settings(), on_event=told.append) as one:
-        one._rules.endpoints.ended(address, errors.Draining("going"))
+        one._rules.endpoints.visit(address).ended(errors.Draining("going"))
         time.sleep(0.11)
         endless = (CryptRequest.encrypt(tag, key, b"x") for tag in itertools.count())
         with one.crypt(endless) as answers:
@@ -256,12 +256,12 @@ def test_rule_7_an_async_stream_gives_its_trial_back(dev: Dev, key: str) -> None
     async def work() -> None:
         async with AsyncClient(**dev.settings()) as client:
             endpoints = client._rules.endpoints
-            endpoints.ended(dev.address, errors.Draining("going"))
+            endpoints.visit(dev.address).ended(errors.Draining("going"))
             await asyncio.sleep(0.11)
-            tried = [endpoints._all[0].trying]
+            tried = [endpoints._circuits[dev.address].trying]
             async with client.crypt([]):
-                tried.append(endpoints._all[0].trying)
-            assert [*tried, endpoints._all[0].trying] == [False, True, False]
+                tried.append(endpoints._circuits[dev.address].trying)
+            assert [*tried, endpoints._circuits[dev.address].trying] == [False, True, False]
             assert endpoints.health()[0].circuit == "half_open", "nobody has answered"
             async with client.crypt(CryptRequest.encrypt(tag, key, b"x") for tag in range(10)) as answers:
                 await anext(answers)

@@ -327,3 +327,56 @@ def test_a_callback_that_fails_does_not_fail_the_call(caplog: pytest.LogCaptureF
 
     Events(broken).tell(Event(name="call"))
     assert "the on_event callback failed on call" in caplog.text
+
+
+def test_rule_7_of_many_calls_that_are_lost_at_once_one_opens_the_circuit_and_the_others_change_nothing() -> None:
+    world = World("a:1", "b:1")
+    under_way = [world.call() for _ in range(64)]
+    for tries in under_way:
+        assert tries.begin() == "a:1"
+    for tries in under_way:
+        tries.failed(errors.Unreachable("no"))
+    assert world.names().count("circuit_opened") == 1
+    world.now += 0.11
+    trial = world.call()
+    assert trial.begin() == "a:1", "the pause is still the first"
+
+
+def test_rule_7_what_began_before_a_circuit_opened_neither_closes_it_nor_ends_the_trial() -> None:
+    world = World("a:1", "b:1")
+    early, late, lost = world.call(), world.call(), world.call()
+    for tries in (early, late, lost):
+        tries.begin()
+    lost.failed(errors.Draining("going"))
+    early.succeeded()
+    assert world.endpoints.health()[0].circuit == "open", "a node that drains answers what is under way"
+    world.now += 0.11
+    trial = world.call()
+    assert trial.begin() == "a:1"
+    late.succeeded()
+    assert world.call().begin() == "b:1", "the trial is under way"
+
+
+def test_rule_7_who_goes_there_for_want_of_something_better_does_not_prolong_the_pause() -> None:
+    world = World("a:1")
+    tries = world.call()
+    tries.begin()
+    tries.failed(errors.Unreachable("no"))
+    world.now += 0.05
+    for _ in range(10):
+        other = world.call(repeatable=False)
+        other.begin()
+        other.failed(errors.Unreachable("no"))
+    world.now += 0.06
+    assert world.endpoints.health()[0].circuit == "half_open"
+
+
+def test_rule_6_a_retry_goes_to_another_endpoint_first_also_if_none_is_closed() -> None:
+    world = World("a:1", "b:1")
+    world.endpoints.visit("b:1").ended(errors.Unreachable("no"))
+    world.now += 0.05
+    tries = world.call()
+    assert tries.begin() == "a:1"
+    for address in ("b:1", "a:1", "b:1"):
+        tries.failed(errors.Unreachable("no"))
+        assert tries.begin() == address

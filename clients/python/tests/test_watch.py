@@ -14,10 +14,13 @@ from support.dev import Dev
 from keyreeve import AsyncClient, CacheBounds, Client, Event, KeyState, Position, errors, testing
 from keyreeve.cache_watch import CacheWatch, Watched
 from keyreeve.data_keys import DataKeys
+from keyreeve.endpoints import Endpoints
 from keyreeve.events import Events
 from keyreeve.model import KeyChange
 from keyreeve.names import key_name
-from keyreeve.watch import MOST_NAMES, KeyChanges
+from keyreeve.tries import Rules
+from keyreeve.v1 import events_pb2
+from keyreeve.watch import MOST_NAMES, KeyChanges, Watching
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -306,13 +309,13 @@ def test_a_client_that_is_closed_ends_its_watches(dev: Dev, key: str) -> None:
 def test_rule_7_a_watch_that_ends_before_it_was_told_anything_leaves_the_trial_to_others(dev: Dev, key: str) -> None:
     with Client(**dev.settings()) as client:
         endpoints = client._rules.endpoints
-        endpoints.ended(endpoints.choose(), errors.Unreachable("gone"))
+        endpoints.choose().ended(errors.Unreachable("gone"))
         until(lambda: client.endpoints[0].circuit == "half_open")
         changes = client.watch(key)
         changes._connections = Closed()  # type: ignore[assignment]
         with pytest.raises(errors.ClientClosed):
             next(changes)
-        assert not endpoints._all[0].trying
+        assert not endpoints._circuits[dev.address].trying
         assert client.watch(key).message()
         assert client.endpoints[0].circuit == "closed"
 
@@ -320,3 +323,23 @@ def test_rule_7_a_watch_that_ends_before_it_was_told_anything_leaves_the_trial_t
 class Closed:
     def lease(self, _: str) -> None:
         raise errors.ClientClosed("closed")
+
+
+def test_rule_3_streams_that_begin_and_end_at_once_are_begun_again_more_and_more_slowly() -> None:
+    now, told = [0.0], list[Event]()
+    events = Events(told.append)
+    endpoints = Endpoints(("a:1",), events, clock=lambda: now[0], jitter=lambda _, most: most)
+    rules = Rules(endpoints, events, clock=lambda: now[0], jitter=lambda _, most: most)
+    watching = Watching(rules, ["dev/shop/orders"], None)
+
+    def stream(lasts: float) -> float:
+        watching.begin()
+        watching.told(events_pb2.WatchResponse(position=events_pb2.Position(sequence=1)))
+        now[0] += lasts
+        wait = watching.lost(errors.Draining("going"), lambda: False)
+        now[0] += wait
+        return wait
+
+    assert [stream(0) for _ in range(4)] == [0.05, 0.1, 0.2, 0.4]
+    assert stream(2) == 0.05
+    assert [event.name for event in told].count("watch_lost") == 5

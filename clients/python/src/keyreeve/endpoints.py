@@ -1,4 +1,4 @@
-"""The endpoints of the service and their circuits: which one a try goes to (docs/clients.md, rules 6 and 7)."""
+"""The endpoints of the service: which one a try goes to (docs/clients.md, rule 6), and what it told of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from keyreeve.errors import DeadlineExceeded, Draining, KeyreeveError, Unreachable
+from keyreeve.circuit import Circuit, Pass, State
+from keyreeve.errors import KeyreeveError
 from keyreeve.events import Event, Events
-
-Circuit = Literal["closed", "half_open", "open"]
-
-FAILURES_IN_A_ROW = 3
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 
 
 @dataclass(frozen=True)
@@ -23,26 +18,28 @@ class EndpointHealth:
     """What the client knows of one endpoint."""
 
     address: str
-    circuit: Circuit
+    circuit: State
     failures: int
     """Tries in a row that ended in UNAVAILABLE or DEADLINE_EXCEEDED."""
     last_reason: str
     """Of the last such try; empty if there was none since the last success."""
 
 
-class _Endpoint:
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.failures = 0
-        self.opened = 0
-        self.until = 0.0
-        self.trying = False
-        self.last_reason = ""
+class Visit:
+    """One try at one endpoint: to be told how it ended, or that it was given up. A stream tells both that it began and how it ended."""
 
-    def circuit(self, now: float) -> Circuit:
-        if not self.opened:
-            return "closed"
-        return "open" if now < self.until else "half_open"
+    def __init__(self, endpoints: Endpoints, address: str, begun: Pass) -> None:
+        self._endpoints = endpoints
+        self._begun = begun
+        self.address = address
+
+    def ended(self, error: KeyreeveError | None) -> None:
+        """With an answer, or with `error`."""
+        self._endpoints._ended(self.address, self._begun, error)
+
+    def abandoned(self) -> None:
+        """It told nothing of its endpoint."""
+        self._endpoints._abandoned(self.address, self._begun)
 
 
 class Endpoints:
@@ -58,83 +55,65 @@ class Endpoints:
     ) -> None:
         self.answered = False
         """Whether the service has ever answered, at whichever of them: what is not reached from then on is an outage (rule 2)."""
-        self._all = [_Endpoint(address) for address in addresses]
-        self._last = self._all[0]
+        self._circuits = {address: Circuit(jitter) for address in addresses}
+        self._last = addresses[0]
         self._events = events
         self._clock = clock
-        self._jitter = jitter
         self._lock = threading.Lock()
 
-    def choose(self, *, rather_not: str = "", repeatable: bool = True) -> str:
-        """Address for the next try. `rather_not`: where the last one failed, if that call may go elsewhere.
+    def choose(self, *, rather_not: str = "", repeatable: bool = True) -> Visit:
+        """The next try. `rather_not`: where the last one failed, if that call may go elsewhere.
 
         `repeatable`: whether the call may be the one that tries what is half open; another one is, if there is a choice.
         """
         with self._lock:
-            now = self._clock()
-            start = self._all.index(self._last)
-            in_turn = self._all[start:] + self._all[:start]
-            in_turn.sort(key=lambda e: e.address == rather_not)
-            closed = [e for e in in_turn if e.circuit(now) == "closed"]
+            states = self._states()
+            addresses = list(states)
+            start = addresses.index(self._last)
+            in_turn = addresses[start:] + addresses[:start]
+            in_turn.sort(key=lambda address: address == rather_not)
+            closed = [address for address in in_turn if states[address] == "closed"]
             # One call tries what is half open; the others go where it is closed, and so does the call that has just failed there.
-            trial = [e for e in in_turn if e.circuit(now) == "half_open" and not e.trying]
-            trial = [e for e in trial if e.address != rather_not or not closed]
+            trial = [a for a in in_turn if states[a] == "half_open" and not self._circuits[a].trying]
+            trial = [address for address in trial if address != rather_not or not closed]
             if trial and (repeatable or not closed):
-                chosen = trial[0]
-                chosen.trying = True
-            elif closed:
-                chosen = closed[0]
-            else:
-                chosen = min(in_turn, key=lambda e: e.until)
-            if chosen not in trial:
-                self._last = chosen
-            return chosen.address
+                return self._visit(trial[0], trial=True)
+            others = [address for address in in_turn if address != rather_not] or in_turn
+            self._last = closed[0] if closed else min(others, key=lambda address: self._circuits[address].until or 0)
+            return self._visit(self._last)
 
     def another_is_closed(self, address: str) -> bool:
         """True if a try elsewhere may begin at once."""
         with self._lock:
-            now = self._clock()
-            return any(e.circuit(now) == "closed" for e in self._all if e.address != address)
-
-    def ended(self, address: str, error: KeyreeveError | None) -> None:
-        """A try at `address` ended so."""
-        with self._lock:
-            endpoint = next(e for e in self._all if e.address == address)
-            endpoint.trying = False
-            self.answered = self.answered or error is None or error.of_service
-            event = self._failed(endpoint, error) if _bad(error) else self._succeeded(endpoint)
-        if event:
-            self._events.tell(event)
-
-    def abandoned(self, address: str) -> None:
-        """A try at `address` ended without telling anything of it."""
-        with self._lock:
-            next(e for e in self._all if e.address == address).trying = False
+            return any(state == "closed" for other, state in self._states().items() if other != address)
 
     def health(self) -> list[EndpointHealth]:
         with self._lock:
-            now = self._clock()
-            return [EndpointHealth(e.address, e.circuit(now), e.failures, e.last_reason) for e in self._all]
+            circuits = self._circuits
+            return [
+                EndpointHealth(address, state, circuits[address].failures, circuits[address].last_reason)
+                for address, state in self._states().items()
+            ]
 
-    def _succeeded(self, endpoint: _Endpoint) -> Event | None:
-        was_open = endpoint.opened > 0
-        endpoint.failures = endpoint.opened = 0
-        endpoint.last_reason = ""
-        return Event(name="circuit_closed", endpoint=endpoint.address) if was_open else None
+    def visit(self, address: str) -> Visit:
+        """A try at this one, whatever its circuit says."""
+        with self._lock:
+            return self._visit(address)
 
-    def _failed(self, endpoint: _Endpoint, error: KeyreeveError | None) -> Event | None:
-        endpoint.failures += 1
-        endpoint.last_reason = error.reason if error else ""
-        at_once = isinstance(error, (Unreachable, Draining)) or endpoint.opened > 0
-        if not at_once and endpoint.failures < FAILURES_IN_A_ROW:
-            return None
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(endpoint.opened, 16))
-        endpoint.opened += 1
-        endpoint.until = self._clock() + self._jitter(0, pause)
-        if endpoint.opened > 1:
-            return None
-        return Event(name="circuit_opened", endpoint=endpoint.address, reason=endpoint.last_reason)
+    def _visit(self, address: str, *, trial: bool = False) -> Visit:
+        return Visit(self, address, self._circuits[address].begin(trial=trial))
 
+    def _states(self) -> dict[str, State]:
+        now = self._clock()
+        return {address: circuit.state(now) for address, circuit in self._circuits.items()}
 
-def _bad(error: KeyreeveError | None) -> bool:
-    return error is not None and (error.code == "UNAVAILABLE" or isinstance(error, DeadlineExceeded))
+    def _ended(self, address: str, begun: Pass, error: KeyreeveError | None) -> None:
+        with self._lock:
+            self.answered = self.answered or error is None or error.of_service
+            turn = self._circuits[address].ended(begun, error, self._clock())
+        if turn:
+            self._events.tell(Event(name=turn, endpoint=address, reason=error.reason if error else ""))
+
+    def _abandoned(self, address: str, begun: Pass) -> None:
+        with self._lock:
+            self._circuits[address].abandoned(begun)

@@ -101,7 +101,8 @@ class UnderWay:
         self._lock = threading.Lock()
         self._answered = False
         self.request_id, self.metadata = correlation.headers()
-        self.address = rules.endpoints.choose(repeatable=False)
+        self._visit = rules.endpoints.choose(repeatable=False)
+        self.address = self._visit.address
 
     def sent(self, request: CryptRequest) -> Hidden[Any]:
         """The message of a request."""
@@ -116,7 +117,7 @@ class UnderWay:
         answer = hidden.value
         if not self._answered:
             self._answered = True
-            self._rules.endpoints.ended(self.address, None)
+            self._visit.ended(None)
         with self._lock:
             request = self._requests.pop(answer.tag, None)
         if request is None:
@@ -145,13 +146,13 @@ class UnderWay:
 
     def over(self, error: KeyreeveError | None) -> None:
         """The service, or the way to it, ended the stream so."""
-        self._rules.endpoints.ended(self.address, error)
+        self._visit.ended(error)
         self._tell_end(error.reason if error else "OK")
 
     def given_up(self, failed: BaseException | None) -> None:
         """This side ended the stream. If nothing was answered, another call finds out about its endpoint."""
         if not self._answered:
-            self._rules.endpoints.abandoned(self.address)
+            self._visit.abandoned()
         self._tell_end(type(failed).__name__ if isinstance(failed, Exception) else "CANCELLED")
 
     def _tell_end(self, reason: str) -> None:

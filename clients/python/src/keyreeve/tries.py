@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from keyreeve.endpoints import Endpoints
+from keyreeve.endpoints import Endpoints, Visit
 from keyreeve.errors import DeadlineExceeded, KeyreeveError, Unreachable
 from keyreeve.events import Event, Events
 
@@ -78,14 +78,19 @@ class Tries:
         self._count = 0
         self._counted = 0
         self._certificate_tried = False
-        self._endpoint = self._avoided = ""
+        self._visit: Visit | None = None
+        self._avoided = ""
         rules.budget.call()
 
     def begin(self) -> str:
         """The endpoint of the next try."""
         self._count += 1
-        self._endpoint = self._rules.endpoints.choose(rather_not=self._avoided, repeatable=self._repeatable)
-        return self._endpoint
+        self._visit = self._rules.endpoints.choose(rather_not=self._avoided, repeatable=self._repeatable)
+        return self._visit.address
+
+    @property
+    def _endpoint(self) -> str:
+        return self._visit.address if self._visit else ""
 
     @property
     def remaining(self) -> float:
@@ -93,7 +98,8 @@ class Tries:
         return self._deadline - self._rules.clock()
 
     def succeeded(self) -> None:
-        self._rules.endpoints.ended(self._endpoint, None)
+        if self._visit:
+            self._visit.ended(None)
         self._tell_end("OK")
 
     def failed(self, error: KeyreeveError, certificate_changed: Callable[[], bool] = lambda: False) -> float | None:
@@ -103,7 +109,8 @@ class Tries:
         """
         error.tries = self._count
         error.request_id = error.request_id or self._request_id
-        self._rules.endpoints.ended(self._endpoint, error)
+        if self._visit:
+            self._visit.ended(error)
         wait = self._wait(error, certificate_changed)
         if wait is not None:
             self._rules.events.tell(self._event("retry", error.reason, wait))
@@ -113,7 +120,8 @@ class Tries:
 
     def given_up(self, error: BaseException) -> None:
         """The call ended by what is no answer: cancelled, or a defect."""
-        self._rules.endpoints.abandoned(self._endpoint)
+        if self._visit:
+            self._visit.abandoned()
         self._tell_end("CANCELLED" if not isinstance(error, Exception) else type(error).__name__)
 
     def out_of_time(self) -> DeadlineExceeded:

@@ -12,6 +12,7 @@ import grpc
 from keyreeve import correlation, model, status
 from keyreeve.connections import Connection, Connections
 from keyreeve.door import clean
+from keyreeve.endpoints import Visit
 from keyreeve.errors import KeyreeveError, Unreachable
 from keyreeve.events import Event
 from keyreeve.methods import METHODS
@@ -22,6 +23,8 @@ from keyreeve.tries import Rules, wait_before
 
 WATCH = METHODS["Watch"]
 MOST_NAMES = 256
+LASTING = 2.0
+"""Seconds for which a stream must have told something: one that ends sooner is no success, so that the waits go on growing."""
 
 
 class Watching:
@@ -31,15 +34,20 @@ class Watching:
         self._rules = rules
         self._names = list(dict.fromkeys(map(key_name, keys)))
         self.position = after
-        self._lost = 0
+        self._lost = False
+        """The loss was told, and it does not go on yet."""
+        self._failures = 0
+        """Streams in a row that did not last."""
+        self._since: float | None = None
+        """When the stream told its first message."""
         self._certificate_tried = False
-        self._trying = False
+        self._visit: Visit | None = None
         self.address = ""
 
     def begin(self) -> tuple[Hidden[Any], list[tuple[str, str]]]:
         """The request of the next stream."""
-        self.address = self._rules.endpoints.choose()
-        self._trying = True
+        self._visit = self._rules.endpoints.choose()
+        self.address = self._visit.address
         after = None
         if self.position is not None:
             after = {"sequence": self.position.sequence, "link": self.position.link}
@@ -49,23 +57,29 @@ class Watching:
     def told(self, answer: Any) -> KeyChange:
         change = model.of(KeyChange, answer)
         self.position = change.position
-        self._lost = 0
+        self._lost = False
         self._certificate_tried = False
-        self._trying = False
-        self._rules.endpoints.ended(self.address, None)
+        if self._since is None:
+            self._since = self._rules.clock()
+        if self._visit:
+            self._visit.ended(None)
         return change
 
     def given_up(self) -> None:
         """The stream ended on this side. If it has told nothing, another call finds out about its endpoint."""
-        if self._trying:
-            self._trying = False
-            self._rules.endpoints.abandoned(self.address)
+        if self._visit:
+            self._visit.abandoned()
 
     def lost(self, error: KeyreeveError, certificate_changed: Callable[[], bool]) -> float:
         """Seconds to wait before the next stream; raises what no other stream would change."""
-        self._rules.endpoints.ended(self.address, error)
-        self._lost += 1
-        if self._lost == 1:
+        if self._visit:
+            self._visit.ended(error)
+        if self._since is not None and self._rules.clock() - self._since >= LASTING:
+            self._failures = 0
+        self._since = None
+        self._failures += 1
+        if not self._lost:
+            self._lost = True
             self._rules.events.tell(
                 Event(name="watch_lost", method="Watch", endpoint=self.address, reason=error.reason)
             )
@@ -73,7 +87,7 @@ class Watching:
             self._certificate_tried = True
             return 0.0
         if error.code == "UNAVAILABLE" or (error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None):
-            return wait_before(self._lost, error, self._rules.jitter)
+            return wait_before(self._failures, error, self._rules.jitter)
         raise error
 
 
@@ -130,11 +144,13 @@ class KeyChanges(Iterator[KeyChange]):
             outcome = self._one()
             if isinstance(outcome, KeyChange):
                 return outcome
-            connection = self._release()
-            if self._closed.is_set():
-                break
+            connection = self._connection
             changed = partial(self._connections.newer_than, connection) if connection else lambda: False
-            self._closed.wait(self._watching.lost(outcome, changed))
+            try:
+                wait = 0.0 if self._closed.is_set() else self._watching.lost(outcome, changed)
+            finally:
+                self._release()
+            self._closed.wait(wait)
         self._release()
         return None
 
@@ -156,9 +172,8 @@ class KeyChanges(Iterator[KeyChange]):
         except grpc.RpcError as rpc:
             return status.from_rpc(rpc)
 
-    def _release(self) -> Connection[Any] | None:
+    def _release(self) -> None:
         connection, self._connection, self._stream = self._connection, None, None
         self._watching.given_up()
         if connection is not None:
             self._connections.release(connection)
-        return connection

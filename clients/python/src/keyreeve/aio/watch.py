@@ -65,11 +65,13 @@ class AsyncKeyChanges(AsyncIterator[KeyChange]):
             outcome = await self._one()
             if isinstance(outcome, KeyChange):
                 return outcome
-            connection = self._release()
-            if self._closed.is_set():
-                break
+            connection = self._connection
             changed = partial(self._connections.newer_than, connection) if connection else lambda: False
-            await asyncio.sleep(self._watching.lost(outcome, changed))
+            try:
+                wait = 0.0 if self._closed.is_set() else self._watching.lost(outcome, changed)
+            finally:
+                self._release()
+            await asyncio.sleep(wait)
         self._release()
         return None
 
@@ -97,9 +99,8 @@ class AsyncKeyChanges(AsyncIterator[KeyChange]):
                 raise
             return Unreachable("the watch was closed")
 
-    def _release(self) -> Connection[Any] | None:
+    def _release(self) -> None:
         connection, self._connection, self._call = self._connection, None, None
         self._watching.given_up()
         if connection is not None:
             self._connections.release(connection)
-        return connection
