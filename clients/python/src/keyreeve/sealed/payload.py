@@ -81,7 +81,7 @@ class Sealing:
     def update(self, data: bytes | memoryview) -> bytes:
         """Whole chunks; what is left waits."""
         self._count(len(data))
-        return _joined(self._chunks(data))
+        return b"".join(self._chunks(data))
 
     def whole(self, data: bytes) -> bytes:
         """The whole message of `data`."""
@@ -144,7 +144,7 @@ class Opening:
     def update(self, data: bytes | memoryview) -> bytes:
         """Plaintext of whole chunks, verified."""
         self._count(len(data))
-        return _joined(self._chunks(data))
+        return b"".join(self._chunks(data))
 
     def whole(self, data: bytes | memoryview) -> bytes:
         """Plaintext of all chunks."""
