@@ -40,8 +40,9 @@ demo: install ## Shows it at work: a server, a token, encrypt and decrypt, a ref
 dev: install ## Starts a throwaway server on a throwaway token and says how to reach it
 	@cargo run --locked --quiet -- dev
 
-bench: install ## Measures CPU per operation, isolation, recovery, overload, local sealing; prints tables, writes target/bench/*.json
-	@softhsm/packages.sh openssl
+bench: install ## Measures CPU per operation, isolation, recovery, overload, local sealing, Python; prints tables, writes target/bench/*.json
+	@softhsm/packages.sh age openssl
 	@benches/run.sh service
 	@benches/run.sh resilience
 	@benches/run.sh clients
+	@benches/run.sh python
