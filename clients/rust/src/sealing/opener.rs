@@ -108,17 +108,28 @@ impl Opener {
         &self,
         front: &'a Front,
     ) -> Result<(&NamedKey, &'a WrappedKey, Header), ClientError> {
-        let mut ids = Vec::with_capacity(self.keys.len());
-        for key in &self.keys {
-            ids.push(key.id().await?);
+        for wrapped in front.header.wrapped_keys() {
+            if let Some(envelope) = wrapped.envelope_header()
+                && let Some(key) = self.key_of(envelope.key_id()).await?
+            {
+                return Ok((key, wrapped, envelope));
+            }
         }
-        let envelopes = front.header.wrapped_keys().iter();
-        let mut named = envelopes.filter_map(|wrapped| {
-            let envelope = wrapped.envelope_header()?;
-            let at = ids.iter().position(|id| *id == envelope.key_id())?;
-            Some((&self.keys[at], wrapped, envelope))
-        });
-        named.next().ok_or_else(ClientError::decrypt_failed)
+        Err(ClientError::decrypt_failed())
+    }
+
+    /// The key that has this id. Ids are asked for one after the other, and only until it is found.
+    async fn key_of(&self, id: KeyId) -> Result<Option<&NamedKey>, ClientError> {
+        let known = self.keys.iter().find(|key| key.known_id() == Some(id));
+        if known.is_some() {
+            return Ok(known);
+        }
+        for key in self.keys.iter().filter(|key| key.known_id().is_none()) {
+            if key.id().await? == id {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     async fn data_key(

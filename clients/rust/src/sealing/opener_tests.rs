@@ -140,6 +140,38 @@ async fn an_id_is_asked_for_once_and_a_pinned_one_never() {
 }
 
 #[tokio::test]
+async fn an_id_is_asked_for_only_until_the_key_of_a_message_is_found() {
+    let double = Double::new();
+    let message = sealed(&double).await;
+    let expected = Expectation::context(table());
+    let absent = "envs/dev/teams/shop/keys/absent";
+    let opener = Opener::new(double.clone(), ORDERS).or(ARCHIVE).or(absent);
+    opener.open(&message, &expected).await.unwrap();
+    assert_eq!(double.service().ids_asked, 1);
+    let archived = Sealer::new(double.clone(), ARCHIVE)
+        .seal(b"old", &table())
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        opener.open(&archived, &expected).await.unwrap();
+    }
+    opener.open(&message, &expected).await.unwrap();
+    assert_eq!(double.service().ids_asked, 2);
+    // Of two wrapped keys the first that names one of our keys counts, whichever ids are known.
+    let both = Sealer::new(double.clone(), ORDERS)
+        .and(ARCHIVE)
+        .seal(b"both", &table())
+        .await
+        .unwrap();
+    let (front, _) = Front::split(&both).unwrap();
+    for known in [[ORDERS, ARCHIVE], [ARCHIVE, ORDERS]] {
+        let opener = Opener::new(double.clone(), known[0]).or(known[1]);
+        opener.open(&archived, &expected).await.unwrap();
+        assert_eq!(opener.first_match(&front).await.unwrap().0.name, ORDERS);
+    }
+}
+
+#[tokio::test]
 async fn a_stored_context_is_believed_only_as_far_as_the_caller_says() {
     let double = Double::new();
     let message = sealed(&double).await;
