@@ -18,11 +18,13 @@ use keyreeve_envelope::{
     sealed::{DataKey, WrappedKey},
 };
 
+use tokio::task::AbortHandle;
+
 use super::{
     CacheLimits,
-    shelf::{Allowance, Moment, Shelf},
+    shelf::{Allowance, Entry, Moment, Shelf},
 };
-use crate::ClientError;
+use crate::{ClientError, Event, EventName, Events};
 
 /// How often an outage is looked at again, so that not every message waits for a deadline.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -71,14 +73,14 @@ struct Outage {
 }
 
 impl SealCache {
-    pub fn new(limits: CacheLimits) -> Self {
+    pub fn new(limits: CacheLimits, events: Events) -> Self {
         let longest = Allowance {
             age: limits.longest_seal_age(),
             messages: limits.messages,
             bytes: limits.bytes,
         };
         Self {
-            kept: Kept::new(limits.entries, longest),
+            kept: Kept::new(limits.entries, longest, events),
             limits,
             outage: Mutex::default(),
         }
@@ -136,17 +138,24 @@ impl SealCache {
         }
     }
 
-    /// The error of an outage that was seen a moment ago, if messages may be sealed in one.
+    /// The error of an outage that was seen or asked about a moment ago, if messages may be sealed in one. `None`: the caller is the one
+    /// who asks now. The others do not wait for his answer, which may take as long as the deadline.
     pub fn down(&self) -> Option<ClientError> {
-        let outage = lock(&self.outage);
-        let (seen, error) = outage.seen.as_ref()?;
-        (seen.monotonic.elapsed() < ASK_AGAIN).then(|| error.clone())
+        let mut outage = lock(&self.outage);
+        let (seen, error) = outage.seen.as_mut()?;
+        if seen.monotonic.elapsed() < ASK_AGAIN {
+            return Some(error.clone());
+        }
+        *seen = Moment::now();
+        None
     }
 
     /// A kept data key that is no longer fresh, if the service is not there and the budget allows it. After a refusal it is gone.
     pub fn take_offline(&self, place: &SealPlace, error: &ClientError) -> Option<SealedUse> {
         if !error.is_unavailable() {
-            self.kept.shelf().remove(place);
+            // Who refuses is there.
+            *lock(&self.outage) = Outage::default();
+            self.kept.change(|shelf| shelf.remove(place));
             return None;
         }
         let budget = self.limits.offline.as_ref()?;
@@ -180,9 +189,7 @@ impl SealCache {
             messages: self.limits.messages,
             bytes: self.limits.bytes,
         };
-        let mut shelf = self.kept.shelf();
-        let entry = shelf.take(place, &allowance, now)?;
-        Some(SealedUse {
+        self.kept.reuse(place, &allowance, now, |entry| SealedUse {
             data_key: entry.value.data_key.duplicate(),
             wrapped: entry.value.wrapped.clone(),
             bytes: vec![entry.bytes.clone()],
@@ -197,18 +204,19 @@ pub(super) struct OpenCache {
 }
 
 impl OpenCache {
-    pub fn new(limits: CacheLimits) -> Self {
+    pub fn new(limits: CacheLimits, events: Events) -> Self {
         let longest = Self::allowance(&limits);
         Self {
-            kept: Kept::new(limits.entries, longest),
+            kept: Kept::new(limits.entries, longest, events),
             limits,
         }
     }
 
     pub fn take(&self, place: &OpenPlace) -> Option<(DataKey, Arc<AtomicU64>)> {
-        let mut shelf = self.kept.shelf();
-        let entry = shelf.take(place, &Self::allowance(&self.limits), &Moment::now())?;
-        Some((entry.value.data_key.duplicate(), entry.bytes.clone()))
+        let allowance = Self::allowance(&self.limits);
+        self.kept.reuse(place, &allowance, &Moment::now(), |entry| {
+            (entry.value.data_key.duplicate(), entry.bytes.clone())
+        })
     }
 
     /// As [`SealCache::evictions`].
@@ -245,17 +253,19 @@ struct Kept<K, V> {
     longest: Allowance,
     /// How often something was told that keys are evicted for; counted while the shelf is locked.
     evictions: AtomicU64,
-    /// Whether a task sweeps it.
-    swept: Mutex<bool>,
+    /// The task that sweeps it, or did until its runtime ended.
+    sweeper: Mutex<Option<AbortHandle>>,
+    events: Events,
 }
 
 impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
-    fn new(entries: usize, longest: Allowance) -> Arc<Self> {
+    fn new(entries: usize, longest: Allowance, events: Events) -> Arc<Self> {
         Arc::new(Self {
             shelf: Mutex::new(Shelf::new(entries, process::id())),
             longest,
             evictions: AtomicU64::new(0),
-            swept: Mutex::new(false),
+            sweeper: Mutex::default(),
+            events,
         })
     }
 
@@ -265,23 +275,50 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
         shelf
     }
 
-    fn evict(&self, condemned: impl FnMut(&V) -> bool) {
+    /// Changes the shelf, and tells of the keys that went. Nobody is told while it is locked: a callback may seal.
+    fn change<T>(&self, change: impl FnOnce(&mut Shelf<K, V>) -> T) -> T {
         let mut shelf = self.shelf();
-        self.evictions.fetch_add(1, Ordering::SeqCst);
-        shelf.evict(condemned);
+        let changed = change(&mut shelf);
+        let gone = shelf.take_gone();
+        drop(shelf);
+        for _ in 0..gone {
+            self.tell(EventName::DataKeyEvicted);
+        }
+        changed
+    }
+
+    fn tell(&self, name: EventName) {
+        self.events.tell(&Event::new(name));
+    }
+
+    fn reuse<T>(&self, place: &K, allowance: &Allowance, now: &Moment, copy: impl FnOnce(&Entry<V>) -> T) -> Option<T> {
+        let copied = self.shelf().take(place, allowance, now).map(copy);
+        if copied.is_some() {
+            self.tell(EventName::DataKeyReused);
+        }
+        copied
+    }
+
+    fn evict(&self, condemned: impl FnMut(&V) -> bool) {
+        self.change(|shelf| {
+            self.evictions.fetch_add(1, Ordering::SeqCst);
+            shelf.evict(condemned);
+        });
     }
 
     /// Puts in what `new` gives, unless something was evicted since `asked`. Returns where the message counts its bytes.
     fn put(self: &Arc<Self>, asked: u64, new: impl FnOnce(&mut Shelf<K, V>) -> Option<(K, V)>) -> Arc<AtomicU64> {
-        let mut shelf = self.shelf();
-        if self.evictions.load(Ordering::SeqCst) != asked {
-            return Arc::default();
-        }
-        let Some((place, value)) = new(&mut shelf) else {
+        let bytes = self.change(|shelf| {
+            if self.evictions.load(Ordering::SeqCst) != asked {
+                return None;
+            }
+            let (place, value) = new(shelf)?;
+            shelf.put(place, value, &Moment::now())
+        });
+        let Some(bytes) = bytes else {
             return Arc::default();
         };
-        let bytes = shelf.put(place, value, &Moment::now()).bytes;
-        drop(shelf);
+        self.tell(EventName::DataKeyCached);
         self.start_sweeping();
         bytes
     }
@@ -291,11 +328,29 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static> Kept<K, V> {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let mut swept = lock(&self.swept);
-        if !*swept {
-            *swept = true;
-            runtime.spawn(sweep(Arc::downgrade(self)));
+        let mut sweeper = lock(&self.sweeper);
+        if sweeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            *sweeper = Some(runtime.spawn(sweep(Arc::downgrade(self))).abort_handle());
         }
+    }
+
+    /// Whether something is left to sweep.
+    fn sweep(&self) -> bool {
+        // Locked first: what is put in from here on starts another sweeper, if this one finds nothing and goes.
+        let mut sweeper = lock(&self.sweeper);
+        let (left, gone) = {
+            let mut shelf = self.shelf();
+            let left = shelf.sweep(&self.longest, &Moment::now());
+            (left > 0, shelf.take_gone())
+        };
+        if !left {
+            *sweeper = None;
+        }
+        drop(sweeper);
+        for _ in 0..gone {
+            self.tell(EventName::DataKeyEvicted);
+        }
+        left
     }
 }
 
@@ -308,9 +363,7 @@ async fn sweep<K: Hash + Eq + Clone + Send + 'static, V: Send + 'static>(kept: W
         let Some(kept) = kept.upgrade() else {
             return;
         };
-        let mut swept = lock(&kept.swept);
-        if kept.shelf().sweep(&kept.longest, &Moment::now()) == 0 {
-            *swept = false;
+        if !kept.sweep() {
             return;
         }
     }

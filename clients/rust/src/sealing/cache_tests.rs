@@ -56,7 +56,7 @@ async fn messages_of_one_context_share_a_data_key_and_of_two_do_not() {
 async fn an_opener_with_two_identities_does_not_hand_one_what_the_other_got() {
     let double = Double::new();
     let sealed = seal(&Sealer::new(double.clone(), ORDERS), &[]).await;
-    let cache = OpenCache::new(CacheLimits::default());
+    let cache = OpenCache::new(CacheLimits::default(), Events::default());
     let wrapped = Header::parse(sealed_envelope(&sealed).as_bytes()).unwrap();
     let key = DataKey::copied(&[7; 32]).unwrap();
     cache.keep(0, ([1; 32], [2; 32], [3; 32]), &wrapped, &key);
@@ -260,7 +260,7 @@ async fn what_was_asked_for_before_an_eviction_serves_its_message_alone() {
     let double = Double::new();
     let (data_key, wrapped, header) = made(&double).await;
     let of_opener = ([1; 32], [2; 32], [3; 32]);
-    let opener = OpenCache::new(CacheLimits::default());
+    let opener = OpenCache::new(CacheLimits::default(), Events::default());
     let asked = opener.evictions();
     opener.evict(|_, _| true);
     opener.keep(asked, of_opener, &header, &data_key);
@@ -268,7 +268,7 @@ async fn what_was_asked_for_before_an_eviction_serves_its_message_alone() {
     opener.keep(opener.evictions(), of_opener, &header, &data_key);
     assert!(opener.take(&of_opener).is_some());
 
-    let sealer = SealCache::new(CacheLimits::default());
+    let sealer = SealCache::new(CacheLimits::default(), Events::default());
     let of_sealer = (vec![([1; 32], header.key_id())], [0; 32]);
     let asked = sealer.evictions();
     sealer.evict(|_, _| true);
@@ -283,7 +283,7 @@ async fn a_late_answer_under_an_older_version_does_not_take_the_place_of_a_newer
     let (old_key, old_wrapped, old) = made(&double).await;
     double.rotate(ORDERS);
     let (new_key, new_wrapped, new) = made(&double).await;
-    let sealer = SealCache::new(CacheLimits::default());
+    let sealer = SealCache::new(CacheLimits::default(), Events::default());
     let place = (vec![([1; 32], new.key_id())], [0; 32]);
     sealer.keep(0, vec![([1; 32], new)], [0; 32], new_key, vec![new_wrapped.clone()]);
     sealer.keep(0, vec![([1; 32], old)], [0; 32], old_key, vec![old_wrapped]);
@@ -301,21 +301,161 @@ async fn offline_bytes_are_bounded() {
     assert!(sealer.seal(b"x", &context(&[])).await.is_err());
 }
 
+/// Notes the names of the events of the cache.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<&'static str>>>);
+
+impl Told {
+    fn events(&self) -> Events {
+        let told = self.0.clone();
+        Events::new(move |event| lock(&told).push(event.name.as_str()))
+    }
+
+    /// Since this was asked last.
+    fn names(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
 #[tokio::test]
-async fn what_is_over_is_swept_though_nobody_asks() {
+async fn it_is_told_what_a_cache_takes_in_saves_and_lets_go() {
+    let told = Told::default();
+    let double = Double::new().telling(told.events());
+    let (cached, reused, evicted) = ("data_key_cached", "data_key_reused", "data_key_evicted");
+    let one = sealer(&double, |limits| limits.entries = 1);
+    let message = seal(&one, &[]).await;
+    assert_eq!(told.names(), [cached]);
+    seal(&one, &[]).await;
+    assert_eq!(told.names(), [reused]);
+    seal(&one, &[("a", "b")]).await;
+    assert_eq!(told.names(), [evicted, cached], "it made room");
+    one.evict_all();
+    one.evict_all();
+    assert_eq!(told.names(), [evicted]);
+    seal(&one, &[]).await;
+    double.rotate(ORDERS);
+    seal(&one, &[("a", "b")]).await;
+    assert_eq!(told.names(), [cached, evicted, cached], "the rotation showed itself");
+
+    let opener = Opener::new(double.clone(), ORDERS)
+        .with_cache(CacheLimits::default())
+        .unwrap();
+    for name in [cached, reused, reused] {
+        opener
+            .open(&message, &Expectation::context(context(&[])))
+            .await
+            .unwrap();
+        assert_eq!(told.names(), [name]);
+    }
+
+    let none = sealer(&double, |limits| limits.entries = 0);
+    seal(&none, &[]).await;
+    assert!(told.names().is_empty(), "nothing was taken in");
+}
+
+#[tokio::test]
+async fn an_outage_and_a_refusal_are_told_by_what_they_do_to_a_key() {
+    let told = Told::default();
+    let double = Double::new().telling(told.events());
+    let sealer = sealer(&double, offline);
+    seal(&sealer, &[]).await;
+    double.go_down();
+    seal(&sealer, &[]).await;
+    assert_eq!(told.names(), ["data_key_cached", "data_key_reused"]);
+    double.service().outage = Some(tonic::Status::permission_denied("no longer").into());
+    thread::sleep(ASK_AGAIN);
+    assert!(sealer.seal(b"x", &context(&[])).await.is_err());
+    assert_eq!(told.names(), ["data_key_evicted"]);
+}
+
+/// An answer of a service that is down may take as long as the deadline.
+#[tokio::test]
+async fn one_caller_a_second_asks_whether_an_outage_is_over() {
     let double = Double::new();
-    let sealer = SealCache::new(limits(|limits| limits.seal_age = Duration::from_millis(50)));
-    let (data_key, wrapped) = crate::DataKeys::generate(&double, ORDERS, &context(&[])).await.unwrap();
-    let header = wrapped.envelope_header().unwrap();
-    sealer.keep(0, vec![([1; 32], header)], [0; 32], data_key, vec![wrapped]);
-    let kept = Arc::downgrade(&sealer.kept);
+    let (_, _, header) = made(&double).await;
+    let place = (vec![([1; 32], header.key_id())], [0; 32]);
+    let sealer = SealCache::new(limits(offline), Events::default());
+    assert!(sealer.down().is_none());
+    let outage = ClientError::from(tonic::Status::unavailable("nobody listens"));
+    sealer.take_offline(&place, &outage);
+    assert!(sealer.down().is_some());
+    thread::sleep(ASK_AGAIN);
+    assert!(sealer.down().is_none(), "this one asks");
+    assert!(
+        sealer.down().is_some(),
+        "and the next does not, though there is no answer yet"
+    );
+    let refusal = ClientError::from(tonic::Status::permission_denied("no"));
+    sealer.take_offline(&place, &refusal);
+    assert!(sealer.down().is_none(), "who refuses is there");
+}
+
+#[tokio::test]
+async fn a_data_key_belongs_to_the_identity_of_before_the_call() {
+    let double = Double::new();
+    let sealer = sealer(&double, |_| ());
+    let opener = Opener::pinned(double.clone(), ORDERS, double.id(ORDERS))
+        .with_cache(CacheLimits::default())
+        .unwrap();
+    let expected = Expectation::context(context(&[]));
+    double.service().certificates_change = true;
+    let message = seal(&sealer, &[]).await;
+    opener.open(&message, &expected).await.unwrap();
+    double.service().certificates_change = false;
+    // What the old identity was given is not handed to the new one.
+    seal(&sealer, &[]).await;
+    opener.open(&message, &expected).await.unwrap();
+    let service = double.service();
+    assert_eq!((service.generated, service.unwrapped), (2, 2));
+}
+
+/// Puts in a data key that is over at once.
+async fn keep_briefly(sealer: &SealCache) {
+    let (data_key, wrapped, header) = made(&Double::new()).await;
+    let asked = sealer.evictions();
+    sealer.keep(asked, vec![([1; 32], header)], [0; 32], data_key, vec![wrapped]);
+    assert!(sealer.kept.shelf().any(|_| true));
+}
+
+async fn wait_until_swept(sealer: &SealCache) {
     let end = Instant::now() + Duration::from_secs(20);
-    while *lock(&kept.upgrade().unwrap().swept) {
+    while sealer.kept.shelf().any(|_| true) {
         assert!(Instant::now() < end, "it was not swept");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn brief() -> CacheLimits {
+    limits(|limits| limits.seal_age = Duration::from_millis(50))
+}
+
+#[tokio::test]
+async fn what_is_over_is_swept_though_nobody_asks() {
+    let told = Told::default();
+    let sealer = SealCache::new(brief(), told.events());
+    keep_briefly(&sealer).await;
+    wait_until_swept(&sealer).await;
+    assert_eq!(told.names(), ["data_key_cached", "data_key_evicted"]);
+    assert!(lock(&sealer.kept.sweeper).is_none(), "there is nothing left to sweep");
+    let kept = Arc::downgrade(&sealer.kept);
     drop(sealer);
     assert!(kept.upgrade().is_none(), "the sweeper keeps nothing alive");
+}
+
+#[test]
+fn a_cache_is_swept_after_the_runtime_of_its_first_use_ended() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+    };
+    let sealer = SealCache::new(brief(), Events::default());
+    runtime().block_on(keep_briefly(&sealer));
+    runtime().block_on(async {
+        keep_briefly(&sealer).await;
+        wait_until_swept(&sealer).await;
+    });
 }
 
 fn shelf() -> (Shelf<u8, u8>, Allowance, Moment) {

@@ -9,7 +9,7 @@ use keyreeve_envelope::{
 };
 use zeroize::Zeroize;
 
-use crate::{Client, ClientError, v1};
+use crate::{Client, ClientError, Events, v1};
 
 /// An answer that takes a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + Send + 'a>>;
@@ -18,6 +18,11 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ClientError>> + S
 pub trait DataKeys: Send + Sync {
     /// Tells identities apart: what one of them was given is not handed to another out of a cache.
     fn identity(&self) -> [u8; 32];
+
+    /// Who is told what a cache does with them: nobody, unless there is a callback.
+    fn events(&self) -> Events {
+        Events::default()
+    }
 
     /// A new data key, and its envelope under `key` and `context`.
     fn generate<'a>(&'a self, key: &'a str, context: &'a EncryptionContext) -> Answer<'a, (DataKey, WrappedKey)>;
@@ -46,6 +51,10 @@ pub trait DataKeys: Send + Sync {
 impl DataKeys for Client {
     fn identity(&self) -> [u8; 32] {
         Self::identity(self)
+    }
+
+    fn events(&self) -> Events {
+        self.shared.events.clone()
     }
 
     fn generate<'a>(&'a self, key: &'a str, context: &'a EncryptionContext) -> Answer<'a, (DataKey, WrappedKey)> {

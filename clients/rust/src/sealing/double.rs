@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use aws_lc_rs::{hmac, rand};
@@ -15,7 +18,7 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::data_keys::{Answer, DataKeys};
-use crate::{ClientError, Code};
+use crate::{ClientError, Code, Events};
 
 pub(super) const ORDERS: &str = "envs/dev/teams/shop/keys/orders";
 pub(super) const ARCHIVE: &str = "envs/staging/teams/shop/keys/archive";
@@ -24,7 +27,8 @@ pub(super) const ARCHIVE: &str = "envs/staging/teams/shop/keys/archive";
 #[derive(Clone)]
 pub(super) struct Double {
     service: Arc<Mutex<Service>>,
-    identity: [u8; 32],
+    identity: Arc<AtomicU8>,
+    events: Events,
 }
 
 #[derive(Default)]
@@ -32,6 +36,8 @@ pub(super) struct Service {
     keys: BTreeMap<String, Key>,
     /// Refuses every call for this reason.
     pub outage: Option<ClientError>,
+    /// Gives the caller a new certificate in each call that makes or opens a data key.
+    pub certificates_change: bool,
     pub generated: usize,
     pub unwrapped: usize,
     pub wrapped_anew: usize,
@@ -48,7 +54,8 @@ impl Double {
     pub fn new() -> Self {
         let double = Self {
             service: Arc::default(),
-            identity: [1; 32],
+            identity: Arc::new(AtomicU8::new(1)),
+            events: Events::default(),
         };
         double.create(ORDERS);
         double.create(ARCHIVE);
@@ -59,8 +66,14 @@ impl Double {
     pub fn as_(&self, identity: u8) -> Self {
         Self {
             service: self.service.clone(),
-            identity: [identity; 32],
+            identity: Arc::new(AtomicU8::new(identity)),
+            events: Events::default(),
         }
+    }
+
+    /// The same caller, with a callback.
+    pub fn telling(&self, events: Events) -> Self {
+        Self { events, ..self.clone() }
     }
 
     pub fn service(&self) -> MutexGuard<'_, Service> {
@@ -93,6 +106,12 @@ impl Double {
 
     pub fn come_back(&self) {
         self.service().outage = None;
+    }
+
+    fn called(&self, service: &Service) {
+        if service.certificates_change {
+            self.identity.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -154,12 +173,17 @@ impl Key {
 
 impl DataKeys for Double {
     fn identity(&self) -> [u8; 32] {
-        self.identity
+        [self.identity.load(Ordering::SeqCst); 32]
+    }
+
+    fn events(&self) -> Events {
+        self.events.clone()
     }
 
     fn generate<'a>(&'a self, key: &'a str, context: &'a EncryptionContext) -> Answer<'a, (DataKey, WrappedKey)> {
         let mut service = self.service();
         service.generated += 1;
+        self.called(&service);
         let plain: [u8; 32] = random();
         let made = service
             .key(key)
@@ -175,6 +199,7 @@ impl DataKeys for Double {
     ) -> Answer<'a, DataKey> {
         let mut service = self.service();
         service.unwrapped += 1;
+        self.called(&service);
         let opened = service.key(key).and_then(|key| key.open(wrapped, context));
         Box::pin(async { Ok(DataKey::copied(&opened?).unwrap()) })
     }

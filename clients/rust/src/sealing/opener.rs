@@ -61,7 +61,7 @@ impl Opener {
     /// Keeps unwrapped data keys for further messages. The audit log then shows each release of a data key, not each message.
     /// Errors: limits beyond the hard ones.
     pub fn with_cache(mut self, limits: CacheLimits) -> Result<Self, ClientError> {
-        self.cache = Some(OpenCache::new(limits.checked()?));
+        self.cache = Some(OpenCache::new(limits.checked()?, self.keys[0].source.events()));
         Ok(self)
     }
 
@@ -139,18 +139,22 @@ impl Opener {
         envelope: &Header,
         context: &EncryptionContext,
     ) -> Result<(DataKey, Vec<Arc<AtomicU64>>), ClientError> {
-        let place = || (key.source.identity(), sha256(wrapped.as_bytes()), context.sha256());
-        if let Some((data_key, bytes)) = self.cache.as_ref().and_then(|cache| cache.take(&place())) {
+        let unwrap = async || {
+            let unwrapped = key.source.unwrap(&key.name, wrapped, context).await;
+            unwrapped.map_err(ClientError::of_unwrapping)
+        };
+        let Some(cache) = &self.cache else {
+            return Ok((unwrap().await?, Vec::new()));
+        };
+        // Of before the call: the certificate may be another one after it.
+        let place = (key.source.identity(), sha256(wrapped.as_bytes()), context.sha256());
+        if let Some((data_key, bytes)) = cache.take(&place) {
             return Ok((data_key, vec![bytes]));
         }
-        let asked = self.cache.as_ref().map_or(0, OpenCache::evictions);
-        let unwrapped = key.source.unwrap(&key.name, wrapped, context).await;
-        let data_key = unwrapped.map_err(ClientError::of_unwrapping)?;
-        let cache = self.cache.iter();
-        let bytes = cache
-            .map(|cache| cache.keep(asked, place(), envelope, &data_key))
-            .collect();
-        Ok((data_key, bytes))
+        let asked = cache.evictions();
+        let data_key = unwrap().await?;
+        let bytes = cache.keep(asked, place, envelope, &data_key);
+        Ok((data_key, vec![bytes]))
     }
 }
 

@@ -66,7 +66,7 @@ impl Sealer {
     /// Keeps data keys for further messages of the same context. The audit log then shows each release of a data key, not each message.
     /// Errors: limits beyond the hard ones.
     pub fn with_cache(mut self, limits: CacheLimits) -> Result<Self, ClientError> {
-        self.cache = Some(SealCache::new(limits.checked()?));
+        self.cache = Some(SealCache::new(limits.checked()?, self.keys[0].source.events()));
         Ok(self)
     }
 
@@ -81,7 +81,9 @@ impl Sealer {
             let made = self.make(context).await?;
             return self.message(&made.data_key, made.wrapped, context, None);
         };
-        let place = self.place().map(|keys| (keys, context.sha256()));
+        // Of before the call: the certificate may be another one after it.
+        let identities: Vec<_> = self.keys.iter().map(|key| key.source.identity()).collect();
+        let place = self.place(&identities).map(|keys| (keys, context.sha256()));
         if let Some(kept) = place.as_ref().and_then(|place| cache.take(place)) {
             return self.message_of(kept, context);
         }
@@ -90,9 +92,8 @@ impl Sealer {
             Some(error) => error,
             None => match self.make(context).await {
                 Ok(made) => {
-                    let keys = made.wrapped.iter().zip(&self.keys);
-                    let keys =
-                        keys.filter_map(|(wrapped, key)| Some((key.source.identity(), wrapped.envelope_header()?)));
+                    let keys = made.wrapped.iter().zip(identities);
+                    let keys = keys.filter_map(|(wrapped, identity)| Some((identity, wrapped.envelope_header()?)));
                     let keys: Vec<_> = keys.collect();
                     self.remember(&keys.iter().map(|(_, header)| header.key_id()).collect::<Vec<_>>());
                     let kept = cache.keep(asked, keys, context.sha256(), made.data_key, made.wrapped);
@@ -129,9 +130,9 @@ impl Sealer {
     }
 
     /// Ids of all keys with the identities that use them; `None` before the first message told them.
-    fn place(&self) -> Option<Vec<([u8; 32], KeyId)>> {
-        let id = |key: &NamedKey| Some((key.source.identity(), key.known_id()?));
-        self.keys.iter().map(id).collect()
+    fn place(&self, identities: &[[u8; 32]]) -> Option<Vec<([u8; 32], KeyId)>> {
+        let keys = identities.iter().zip(&self.keys);
+        keys.map(|(identity, key)| Some((*identity, key.known_id()?))).collect()
     }
 
     fn remember(&self, ids: &[KeyId]) {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    mem,
     sync::{Arc, atomic::AtomicU64, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -42,6 +43,8 @@ pub(super) struct Shelf<K, V> {
     most: usize,
     owner: u32,
     uses: u64,
+    /// Entries that went and were not yet told of.
+    gone: usize,
 }
 
 pub(super) struct Entry<V> {
@@ -60,6 +63,7 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
             most,
             owner,
             uses: 0,
+            gone: 0,
         }
     }
 
@@ -87,21 +91,29 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
         Some(entry)
     }
 
-    /// Puts an entry in for its first message. Makes room at the expense of the one that was unused for longest.
-    pub fn put(&mut self, key: K, value: V, now: &Moment) -> Entry<()> {
-        self.uses += 1;
-        let bytes = Arc::<AtomicU64>::default();
-        if self.most > 0 {
-            self.entries.remove(&key);
-            while self.entries.len() >= self.most {
-                let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
-                let oldest = oldest.map(|(key, _)| key.clone()).expect("it is not empty");
-                self.entries.remove(&oldest);
-            }
-            let entry = self.entry(value, bytes.clone(), now);
-            self.entries.insert(key, entry);
+    /// Puts an entry in for its first message. Makes room at the expense of the one that was unused for longest. Returns where the message
+    /// counts its bytes; `None` if there is room for nothing.
+    pub fn put(&mut self, key: K, value: V, now: &Moment) -> Option<Arc<AtomicU64>> {
+        if self.most == 0 {
+            return None;
         }
-        self.entry((), bytes, now)
+        self.uses += 1;
+        self.remove(&key);
+        while self.entries.len() >= self.most {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+            let oldest = oldest.map(|(key, _)| key.clone()).expect("it is not empty");
+            self.remove(&oldest);
+        }
+        let bytes = Arc::<AtomicU64>::default();
+        let entry = Entry {
+            value,
+            bytes: bytes.clone(),
+            born: *now,
+            messages: 1,
+            used: self.uses,
+        };
+        self.entries.insert(key, entry);
+        Some(bytes)
     }
 
     pub fn any(&self, is_it: impl FnMut(&V) -> bool) -> bool {
@@ -109,16 +121,21 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
     }
 
     pub fn remove(&mut self, key: &K) {
-        self.entries.remove(key);
+        self.gone += usize::from(self.entries.remove(key).is_some());
     }
 
     pub fn evict(&mut self, mut condemned: impl FnMut(&V) -> bool) {
-        self.entries.retain(|_, entry| !condemned(&entry.value));
+        self.retain(|entry| !condemned(&entry.value));
+    }
+
+    /// How many entries went since this was asked, for whatever reason but a fork.
+    pub fn take_gone(&mut self) -> usize {
+        mem::take(&mut self.gone)
     }
 
     /// Wipes what is older than `age`, or has no message left; the number of those that stay.
     pub fn sweep(&mut self, longest: &Allowance, now: &Moment) -> usize {
-        self.entries.retain(|_, entry| {
+        self.retain(|entry| {
             now.since(&entry.born) < longest.age
                 && entry.messages < longest.messages
                 && entry.bytes.load(Ordering::Relaxed) < longest.bytes
@@ -126,13 +143,9 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
         self.entries.len()
     }
 
-    fn entry<T>(&self, value: T, bytes: Arc<AtomicU64>, now: &Moment) -> Entry<T> {
-        Entry {
-            value,
-            bytes,
-            born: *now,
-            messages: 1,
-            used: self.uses,
-        }
+    fn retain(&mut self, mut stays: impl FnMut(&Entry<V>) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| stays(entry));
+        self.gone += before - self.entries.len();
     }
 }

@@ -201,3 +201,12 @@ async fn a_call_that_is_given_up_is_told() {
     assert!(given_up.is_err());
     assert_eq!(world.told(EventName::Call)[0].reason, "CANCELLED");
 }
+
+#[tokio::test]
+async fn the_callback_of_a_client_is_told_of_its_data_keys() {
+    let world = World::new();
+    let service = world.service().await;
+    let client = world.client(&[&service]).await;
+    let events = keyreeve_client::DataKeys::events(&client);
+    assert_eq!(format!("{events:?}"), "Events(callback)");
+}
