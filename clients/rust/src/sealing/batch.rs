@@ -8,10 +8,8 @@ use zeroize::Zeroizing;
 use super::message::ChunkKey;
 use crate::ClientError;
 
-/// Chunks of a batch. 16 of them, 256 KiB, stay in a core's cache between reading, sealing and writing.
+/// Chunks of a batch where nothing says otherwise. 16 of them, 256 KiB, stay in a core's cache between reading, sealing and writing.
 pub(super) const BATCH_CHUNKS: usize = 16;
-
-const SEALED_BATCH_LEN: usize = BATCH_CHUNKS * SEALED_CHUNK_LEN;
 
 fn buffer(length: usize) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(vec![0; length])
@@ -20,6 +18,8 @@ fn buffer(length: usize) -> Zeroizing<Vec<u8>> {
 /// Chunks on their way to be sealed. Each has a slot of 16,400 bytes, so that its tag has room when the plaintext is there.
 pub(super) struct SealBatch {
     buffer: Zeroizing<Vec<u8>>,
+    /// Slots in it.
+    chunks: usize,
     /// Index of the first chunk.
     first: u64,
     /// Slots that are sealed, and slots that are full.
@@ -33,9 +33,15 @@ pub(super) struct SealBatch {
 
 impl SealBatch {
     pub fn new() -> Self {
+        Self::of(BATCH_CHUNKS)
+    }
+
+    /// For so many chunks at a time.
+    pub fn of(chunks: usize) -> Self {
         Self {
             // An empty last chunk fits behind full ones.
-            buffer: buffer(SEALED_BATCH_LEN + TAG_LEN),
+            buffer: buffer(chunks * SEALED_CHUNK_LEN + TAG_LEN),
+            chunks,
             first: 0,
             sealed: 0,
             full: 0,
@@ -45,7 +51,7 @@ impl SealBatch {
     }
 
     pub fn is_full(&self) -> bool {
-        self.full == BATCH_CHUNKS
+        self.full == self.chunks
     }
 
     /// Copies as much of `plaintext` as fits, and says how much that was. Whole chunks are sealed on the way, without a copy.
@@ -89,12 +95,9 @@ impl SealBatch {
 
     /// Seals the full chunks, and with `last` the short one after them, which ends the message.
     pub fn seal(&mut self, key: &ChunkKey, last: bool) -> Result<&[u8], ClientError> {
-        while self.sealed < self.full {
-            let slot = self.sealed * SEALED_CHUNK_LEN;
-            let index = self.first + self.sealed as u64;
-            key.seal(index, &mut self.buffer[slot..slot + SEALED_CHUNK_LEN])?;
-            self.sealed += 1;
-        }
+        let slots = self.sealed * SEALED_CHUNK_LEN..self.full * SEALED_CHUNK_LEN;
+        key.seal_all(self.first + self.sealed as u64, &mut self.buffer[slots])?;
+        self.sealed = self.full;
         self.ready = self.sealed * SEALED_CHUNK_LEN;
         if last {
             let slot = self.ready..self.ready + self.at + TAG_LEN;
@@ -154,8 +157,13 @@ pub(super) struct OpenBatch {
 
 impl OpenBatch {
     pub fn new() -> Self {
+        Self::of(BATCH_CHUNKS)
+    }
+
+    /// For so many chunks at a time.
+    pub fn of(chunks: usize) -> Self {
         Self {
-            buffer: buffer(SEALED_BATCH_LEN),
+            buffer: buffer(chunks * SEALED_CHUNK_LEN),
             first: 0,
             filled: 0,
             at: 0,
@@ -191,9 +199,7 @@ impl OpenBatch {
         if ended && rest < TAG_LEN {
             return Err(ClientError::decrypt_failed());
         }
-        for (index, sealed) in self.buffer[..self.filled].chunks_mut(SEALED_CHUNK_LEN).enumerate() {
-            key.open(self.first + index as u64, sealed)?;
-        }
+        key.open_all(self.first, &mut self.buffer[..self.filled])?;
         (self.at, self.end) = (0, self.filled);
         Ok(())
     }

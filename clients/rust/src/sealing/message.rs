@@ -35,6 +35,13 @@ impl ChunkKey {
         self.key.seal_chunk(index, slot)
     }
 
+    /// Seals slots of whole chunks in place, counted at once: threads that count each chunk get into each other's way.
+    pub fn seal_all(&self, first: u64, slots: &mut [u8]) -> Result<(), SealError> {
+        self.count(slots.len());
+        let mut slots = (first..).zip(slots.chunks_exact_mut(SEALED_CHUNK_LEN));
+        slots.try_for_each(|(index, slot)| self.key.seal_chunk(index, slot))
+    }
+
     pub fn seal_into(&self, index: u64, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), SealError> {
         self.count(plaintext.len());
         self.key.seal_chunk_into(index, plaintext, sealed)
@@ -43,6 +50,13 @@ impl ChunkKey {
     pub fn open<'a>(&self, index: u64, sealed: &'a mut [u8]) -> Result<&'a mut [u8], DecryptFailed> {
         self.count(sealed.len());
         self.key.open_chunk(index, sealed)
+    }
+
+    /// Opens chunks where they lie, the last one perhaps a short one; counted as by [`Self::seal_all`].
+    pub fn open_all(&self, first: u64, sealed: &mut [u8]) -> Result<(), DecryptFailed> {
+        self.count(sealed.len());
+        let mut chunks = (first..).zip(sealed.chunks_mut(SEALED_CHUNK_LEN));
+        chunks.try_for_each(|(index, chunk)| self.key.open_chunk(index, chunk).map(|_| ()))
     }
 
     pub fn open_into(&self, index: u64, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), DecryptFailed> {

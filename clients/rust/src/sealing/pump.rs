@@ -1,8 +1,8 @@
 //! Large streams and values over all cores, in bounded memory.
 //!
-//! Each thread reads a batch, works it, and writes it when its turn has come; reading is in order because one thread reads at a time.
-//! So the core that read a batch seals it, no batch is handed from thread to thread, and no more than one per thread exists: memory is
-//! threads × 256 KiB, whatever the size. What fits into one batch starts no thread.
+//! The first MiB is worked by the calling thread, in 256 KiB of memory; what is longer starts threads. Each of them reads a batch, works
+//! it, and writes it when its turn has come; reading is in order because one thread reads at a time. So the core that read a batch seals
+//! it, no batch is handed from thread to thread, and no more than one per thread exists: memory is threads × 512 KiB, whatever the size.
 
 use std::{
     io::{self, Read, Write},
@@ -20,6 +20,18 @@ use crate::ClientError;
 /// More threads than this do not help: reading and writing are one after the other.
 const MAX_THREADS: usize = 32;
 
+/// Batches that the calling thread works before it starts others.
+const BATCHES_ALONE: usize = 4;
+
+/// Chunks of a batch where several threads work: twice as many, so that half as often one waits for another.
+const SHARED_BATCH_CHUNKS: usize = 2 * BATCH_CHUNKS;
+
+/// How often a thread that waits for another gives its core away before it sleeps: some 50 µs if nobody wants the core.
+///
+/// Most waits are shorter than it takes to fall asleep and be woken. Measured on two cores that were not busy, before and after: CPU less by a
+/// tenth, the best rounds faster by a sixth (`docs/benchmarks.md`, local sealing).
+const YIELDS: usize = 100;
+
 /// How many threads a large stream gets: the cores that this process may use.
 pub(super) fn all_cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
@@ -27,7 +39,8 @@ pub(super) fn all_cores() -> usize {
 
 /// One buffer of chunks that goes round.
 pub(super) trait Batch: Send {
-    fn new() -> Self;
+    /// For so many chunks at a time.
+    fn of(chunks: usize) -> Self;
     fn start_at(&mut self, index: u64);
     /// True if `input` ended.
     fn fill(&mut self, input: &mut impl Read) -> io::Result<bool>;
@@ -37,8 +50,8 @@ pub(super) trait Batch: Send {
 }
 
 impl Batch for SealBatch {
-    fn new() -> Self {
-        Self::new()
+    fn of(chunks: usize) -> Self {
+        Self::of(chunks)
     }
 
     fn start_at(&mut self, index: u64) {
@@ -59,8 +72,8 @@ impl Batch for SealBatch {
 }
 
 impl Batch for OpenBatch {
-    fn new() -> Self {
-        Self::new()
+    fn of(chunks: usize) -> Self {
+        Self::of(chunks)
     }
 
     fn start_at(&mut self, index: u64) {
@@ -111,6 +124,41 @@ struct Pump<'a, R, W> {
 /// Ends when `reader` does. On an error some batches may be written: of a message that is opened, verified ones.
 pub(super) fn stream<B: Batch, R: Read + Send, W: Write + Send>(
     key: &ChunkKey,
+    mut reader: R,
+    mut writer: W,
+    threads: usize,
+) -> Result<W, ClientError> {
+    let alone = if threads > 1 { BATCHES_ALONE } else { usize::MAX };
+    if !stream_alone::<B>(key, &mut reader, &mut writer, alone)? {
+        writer = stream_together::<B, _, _>(key, reader, writer, threads)?;
+    }
+    writer.flush().map_err(ClientError::from_io)?;
+    Ok(writer)
+}
+
+/// Works at most so many batches, from the first one on. True if `reader` ended.
+fn stream_alone<B: Batch>(
+    key: &ChunkKey,
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    batches: usize,
+) -> Result<bool, ClientError> {
+    let mut batch = B::of(BATCH_CHUNKS);
+    for number in 0..batches {
+        batch.start_at((number * BATCH_CHUNKS) as u64);
+        let ended = batch.fill(reader).map_err(ClientError::from_io)?;
+        batch.work(key, ended)?;
+        batch.write(writer).map_err(ClientError::from_io)?;
+        if ended {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Works what follows after that, on several threads.
+fn stream_together<B: Batch, R: Read + Send, W: Write + Send>(
+    key: &ChunkKey,
     reader: R,
     writer: W,
     threads: usize,
@@ -129,30 +177,24 @@ pub(super) fn stream<B: Batch, R: Read + Send, W: Write + Send>(
         }),
         turn: Condvar::new(),
     };
-    let mut first = B::new();
-    let (number, ended) = pump.read(&mut first)?.expect("no batch was read before");
-    if ended {
-        pump.finish(&mut first, number, true)?;
-    } else {
-        thread::scope(|scope| {
-            for _ in 1..threads {
-                // Where the system has no more threads, fewer do the same.
-                let more = thread::Builder::new().spawn_scoped(scope, || pump.run(&mut B::new(), None));
-                if more.is_err() {
-                    break;
-                }
-            }
-            pump.run(&mut first, Some(number));
-        });
-    }
-    let mut output = pump.output.into_inner().unwrap_or_else(PoisonError::into_inner);
+    on_threads(threads, thread::Builder::new, || pump.run::<B>());
+    let output = pump.output.into_inner().unwrap_or_else(PoisonError::into_inner);
     match output.failed {
         Some(error) => Err(error),
-        None => {
-            output.writer.flush().map_err(ClientError::from_io)?;
-            Ok(output.writer)
-        }
+        None => Ok(output.writer),
     }
+}
+
+/// Runs `work` on so many threads, this one included. `builder`: of each. Where the system has no more threads, fewer do the same.
+fn on_threads(threads: usize, builder: impl Fn() -> thread::Builder, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            if builder().spawn_scoped(scope, &work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
 }
 
 /// A thread that panics, in a caller's reader or writer, must not leave the others waiting for its turn.
@@ -167,14 +209,12 @@ impl<R: Read + Send, W: Write + Send> Drop for GiveUp<'_, R, W> {
 }
 
 impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
-    /// Goes round until there is nothing left or something failed. `filled`: the batch holds that one already.
-    fn run<B: Batch>(&self, batch: &mut B, filled: Option<u64>) {
+    /// Goes round until there is nothing left or something failed.
+    fn run<B: Batch>(&self) {
+        let mut batch = B::of(SHARED_BATCH_CHUNKS);
         let mut round = || -> Result<(), ClientError> {
-            if let Some(number) = filled {
-                self.finish(batch, number, false)?;
-            }
-            while let Some((number, ended)) = self.read(batch)? {
-                self.finish(batch, number, ended)?;
+            while let Some((number, ended)) = self.read(&mut batch)? {
+                self.finish(&mut batch, number, ended)?;
             }
             Ok(())
         };
@@ -194,12 +234,12 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
 
     /// The next batch's number, and whether it is the last. `None`: there is none.
     fn read<B: Batch>(&self, batch: &mut B) -> Result<Option<(u64, bool)>, ClientError> {
-        let mut input = locked(&self.input);
+        let mut input = yielding(|| self.input.try_lock().ok()).unwrap_or_else(|| locked(&self.input));
         if input.ended {
             return Ok(None);
         }
         let number = input.next;
-        batch.start_at(number * BATCH_CHUNKS as u64);
+        batch.start_at((BATCHES_ALONE * BATCH_CHUNKS) as u64 + number * SHARED_BATCH_CHUNKS as u64);
         let filled = batch.fill(&mut input.reader);
         input.next += 1;
         // Nobody reads on behind what could not be read.
@@ -210,12 +250,7 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
     /// Works a batch, and writes it after those before it.
     fn finish<B: Batch>(&self, batch: &mut B, number: u64, ended: bool) -> Result<(), ClientError> {
         batch.work(self.key, ended)?;
-        let mut output = self
-            .turn
-            .wait_while(locked(&self.output), |output| {
-                output.next != number && output.failed.is_none()
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut output = self.turn_of(number);
         if output.failed.is_none() {
             batch.write(&mut output.writer).map_err(ClientError::from_io)?;
             output.next += 1;
@@ -224,6 +259,28 @@ impl<R: Read + Send, W: Write + Send> Pump<'_, R, W> {
         }
         Ok(())
     }
+
+    /// Waits until this batch is the next one, or something failed.
+    fn turn_of(&self, number: u64) -> MutexGuard<'_, Output<W>> {
+        let waits = |output: &Output<W>| output.next != number && output.failed.is_none();
+        let now = || self.output.try_lock().ok().filter(|output| !waits(output));
+        yielding(now).unwrap_or_else(|| {
+            let waited = self.turn.wait_while(locked(&self.output), |output| waits(output));
+            waited.unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+}
+
+/// Tries again while others go on; `None` if it takes them longer.
+fn yielding<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..YIELDS {
+        let done = attempt();
+        if done.is_some() {
+            return done;
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 /// A panic goes on where the scope ends; until then the others need what it left.
@@ -273,15 +330,7 @@ pub(super) fn chunks<E: Send>(
             }
         }
     };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // As above: this thread does what no other one takes.
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
-                break;
-            }
-        }
-        run();
-    });
+    on_threads(threads, thread::Builder::new, run);
     result.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,14 +7,16 @@ use crate::sealing::{
 };
 
 static BUFFERS: AtomicUsize = AtomicUsize::new(0);
+static CHUNKS: AtomicUsize = AtomicUsize::new(0);
 
 /// A batch that is counted.
 struct Counted(SealBatch);
 
 impl Batch for Counted {
-    fn new() -> Self {
+    fn of(chunks: usize) -> Self {
         BUFFERS.fetch_add(1, Ordering::SeqCst);
-        Self(SealBatch::new())
+        CHUNKS.fetch_add(chunks, Ordering::SeqCst);
+        Self(SealBatch::of(chunks))
     }
 
     fn start_at(&mut self, index: u64) {
@@ -38,11 +40,37 @@ impl Batch for Counted {
 async fn memory_does_not_grow_with_the_message() {
     let sealer = Sealer::new(Double::new(), ORDERS);
     let key = sealer.begin(&context(&[])).await.unwrap().key;
-    for (megabytes, threads, most) in [(0, 8, 1), (100, 4, 4)] {
+    // What is short, and what one thread works, has one buffer; others come only when several threads run.
+    let mib = 1 << 20;
+    for (length, threads, most) in [
+        (0, 8, [1, 16]),
+        (mib - 1, 8, [1, 16]),
+        (100 * mib, 1, [1, 16]),
+        (100 * mib, 4, [5, 16 + 4 * 32]),
+    ] {
         BUFFERS.store(0, Ordering::SeqCst);
-        let input = io::repeat(7).take(megabytes << 20);
+        CHUNKS.store(0, Ordering::SeqCst);
+        let input = io::repeat(7).take(length);
         stream::<Counted, _, _>(&key, input, io::sink(), threads).unwrap();
-        assert_eq!(BUFFERS.load(Ordering::SeqCst), most, "{megabytes} MB");
+        let made = [&BUFFERS, &CHUNKS].map(|count| count.load(Ordering::SeqCst));
+        assert_eq!(made, most, "{length} on {threads}");
+    }
+}
+
+/// The one that fails after so many threads asks for a stack that no machine has.
+#[test]
+fn where_the_system_has_no_more_threads_fewer_do_the_work() {
+    for started in [0, 2] {
+        let (asked, ran) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let builder = || match asked.fetch_add(1, Ordering::SeqCst) < started {
+            true => thread::Builder::new(),
+            false => thread::Builder::new().stack_size(1 << 60),
+        };
+        on_threads(5, builder, || {
+            ran.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(ran.into_inner(), started + 1, "this one too");
+        assert_eq!(asked.into_inner(), started + 1, "no further one is tried");
     }
 }
 

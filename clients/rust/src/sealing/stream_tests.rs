@@ -15,7 +15,7 @@ use keyreeve_envelope::sealed::{CHUNK_LEN, SEALED_CHUNK_LEN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 const BATCH: usize = 16 * CHUNK_LEN;
-const LENGTHS: [usize; 12] = [
+const LENGTHS: [usize; 16] = [
     0,
     1,
     CHUNK_LEN - 1,
@@ -28,6 +28,11 @@ const LENGTHS: [usize; 12] = [
     2 * BATCH,
     3 * BATCH + CHUNK_LEN,
     5 * BATCH + 12_345,
+    // Where other threads start, and where their batches end.
+    4 * BATCH - 1,
+    4 * BATCH,
+    6 * BATCH,
+    13 * BATCH + 777,
 ];
 
 /// Passes on `1 ..= most` bytes at a time, and as a tokio stream is not ready every third time.
@@ -227,15 +232,21 @@ async fn a_message_whose_writer_was_dropped_does_not_open() {
 #[tokio::test]
 async fn a_cut_or_changed_stream_gives_a_verified_prefix_and_an_error_that_stays() {
     let (sealer, opener) = both();
-    let plaintext = plaintext(2 * BATCH + 3 * CHUNK_LEN + 50);
+    // Longer than what the calling thread works alone.
+    let plaintext = plaintext(7 * BATCH + 3 * CHUNK_LEN + 50);
     let sealed = sealer.seal(&plaintext, &context(&[])).await.unwrap();
-    let front = sealed.len() - (2 * 16 + 3) * SEALED_CHUNK_LEN - 66;
-    let ends = (0..=35).map(|chunk| front + chunk * SEALED_CHUNK_LEN);
+    let front = sealed.len() - (7 * 16 + 3) * SEALED_CHUNK_LEN - 66;
+    let ends = (0..=115).step_by(5).map(|chunk| front + chunk * SEALED_CHUNK_LEN);
     let cuts = ends
         .flat_map(|end| [end, end + 1, end + 15, end + 16, end + 40])
         .filter(|cut| *cut < sealed.len());
     let mut damaged: Vec<Vec<u8>> = cuts.map(|cut| sealed[..cut].to_vec()).collect();
-    for at in [front, front + 20 * SEALED_CHUNK_LEN + 5, sealed.len() - 1] {
+    for at in [
+        front,
+        front + 20 * SEALED_CHUNK_LEN + 5,
+        front + 80 * SEALED_CHUNK_LEN,
+        sealed.len() - 1,
+    ] {
         let mut changed = sealed.clone();
         changed[at] ^= 1;
         damaged.push(changed);
@@ -290,7 +301,7 @@ impl Write for FullDisk {
 #[tokio::test]
 async fn a_full_disk_is_an_error_and_a_writer_that_failed_cannot_be_ended() {
     let (sealer, _) = both();
-    let plaintext = plaintext(4 * BATCH);
+    let plaintext = plaintext(9 * BATCH);
     let mut writer = sealer.writer(FullDisk(BATCH), &context(&[])).await.unwrap();
     assert_eq!(
         writer.write_all(&plaintext).unwrap_err().kind(),
@@ -299,10 +310,10 @@ async fn a_full_disk_is_an_error_and_a_writer_that_failed_cannot_be_ended() {
     assert!(writer.write(b"x").is_err() && writer.flush().is_err());
     assert_eq!(writer.finish().err().unwrap().reason, "UNFINISHED");
 
-    for threads in [1, 4] {
+    for (threads, room) in [(1, BATCH), (4, BATCH), (4, 7 * BATCH)] {
         let message = sealer.begin(&context(&[])).await.unwrap();
         let error = message
-            .stream_on(threads, &plaintext[..], FullDisk(BATCH))
+            .stream_on(threads, &plaintext[..], FullDisk(room))
             .err()
             .unwrap();
         assert_eq!(error.reason, "IO");
@@ -323,7 +334,7 @@ async fn an_input_that_fails_is_an_error_and_no_end() {
     }
     let (sealer, _) = both();
     for threads in [1, 3] {
-        for length in [0, 3 * BATCH] {
+        for length in [0, 3 * BATCH, 7 * BATCH] {
             let message = sealer.begin(&context(&[])).await.unwrap();
             let error = message.stream_on(threads, Failing(length), Vec::new()).err().unwrap();
             assert!(error.reason == "IO" && error.message.contains("cable"), "{error}");
