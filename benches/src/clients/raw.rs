@@ -1,7 +1,7 @@
 //! The ceilings of local sealing: AES-256-GCM of aws-lc-rs over chunks of 16 KiB in memory. In place, and nothing else; and as whoever
 //! writes the loop by hand must do it, whose input has to be read into a buffer.
 
-use std::thread;
+use std::{hint::black_box, thread};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
@@ -47,6 +47,26 @@ impl Raw {
                 slots.try_for_each(|(index, slot)| seal(key, part * share / SLOT + index, slot))
             }
         }))
+    }
+
+    /// Seals each chunk into memory that is taken from the system for it, as whoever gives a value back must.
+    pub fn seal_fresh(&self, threads: usize) -> Result<(), Failure> {
+        let share = shared(self.sealed.len(), threads);
+        let mut fresh = vec![0; self.sealed.len()];
+        let parts = self.sealed.chunks(share).zip(fresh.chunks_mut(share)).enumerate();
+        on_threads(parts.map(|(part, (from, to))| {
+            move || {
+                let mut slots = from.chunks(SLOT).zip(to.chunks_mut(SLOT)).enumerate();
+                slots.try_for_each(|(index, (from, to))| {
+                    let (text, tag) = to.split_at_mut(CHUNK);
+                    let nonce = nonce(part * share / SLOT + index);
+                    self.key
+                        .seal_out_of_place_scatter(nonce, Aad::empty(), &from[..CHUNK], text, &[], tag)
+                })
+            }
+        }))?;
+        black_box(fresh);
+        Ok(())
     }
 
     /// Copies each chunk into a buffer, and seals it there.
