@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from support import rust_double
 from support.dev import Dev
+from support.rust_double import RustDouble
 
 from keyreeve import Client, DecryptItem, errors, testing
 from keyreeve.testing import is_test_ciphertext, is_test_key_id
@@ -41,6 +43,14 @@ def test_every_kind_of_ciphertext_is_marked_and_those_of_the_service_are_not(
     assert [is_test_ciphertext(one) for one in ciphertexts(client, key)] == [False] * 7
     for junk in (b"", b"x" * 200, b"\xe5ENV", ciphertexts(double, key)[0][:20]):
         assert not is_test_ciphertext(junk)
+
+
+@pytest.mark.skipif(not rust_double.BINARY.is_file(), reason="keyreeve-double is not built")
+def test_what_the_rust_double_seals_is_marked_too() -> None:
+    with RustDouble() as double, Client(**double.settings()) as client:
+        created = client.create_key("dev/shop/orders")
+        assert is_test_key_id(created.id)
+        assert [is_test_ciphertext(one) for one in ciphertexts(client, "dev/shop/orders")] == [True] * 7
 
 
 def test_a_mark_is_a_uuid_that_the_service_never_draws() -> None:

@@ -38,7 +38,7 @@ pub fn is_test_ciphertext(data: &[u8]) -> bool {
 }
 
 fn is_marked(id: &[u8; 16]) -> bool {
-    id.starts_with(PREFIX) && id[6] >> 4 == VERSION
+    id.starts_with(PREFIX) && id[6] >> 4 == VERSION && id[8] >> 6 == 0b10
 }
 
 #[cfg(test)]
@@ -59,13 +59,30 @@ mod tests {
     #[test]
     fn ids_of_a_service_and_other_texts_are_not_marked() {
         let of_a_service = uuid::Uuid::new_v4().to_string();
-        for other in [&of_a_service, "646f7562-6c65-4000-8000-000000000000", "double", ""] {
+        for other in [
+            &of_a_service,
+            "646f7562-6c65-4000-8000-000000000000",
+            "646f7562-6c65-8000-0000-000000000000",
+            "",
+        ] {
             assert!(!is_test_key_id(other), "{other}");
         }
         assert!(
             is_test_key_id("646f7562-6c65-8000-8000-000000000000"),
             "as Python writes it"
         );
+    }
+
+    /// Suite 0002, version 1 of a key: header, salt, commitment, iv and tag of an empty message.
+    #[test]
+    fn the_mark_is_read_out_of_the_header_of_any_envelope() {
+        let envelope = |key: &str| {
+            let key = uuid::Uuid::try_parse(key).unwrap();
+            let (start, end) = (b"\xe5ENV\x01\x00\x00\x02", [0, 0, 0, 1, 0, 0, 0, 92]);
+            [&start[..], key.as_bytes(), &end, &[7; 92]].concat()
+        };
+        assert!(is_test_ciphertext(&envelope("646f7562-6c65-8abc-9def-000000000001")));
+        assert!(!is_test_ciphertext(&envelope(&uuid::Uuid::new_v4().to_string())));
     }
 
     #[test]

@@ -1,4 +1,7 @@
-"""The double and the service for the contract suite, alike: teams, environments, callers."""
+"""A double and the service for the contract suite, alike: teams, environments, callers.
+
+Both doubles pass it, each beside a service of its own: `keyreeve.testing` in this process, and the Rust one if it is built.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,33 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from support import rust_double
 from support.dev import Dev
+from support.rust_double import RustDouble
 
 from contract.sides import Both, Side
 from keyreeve import testing
 
 CALLERS = {"admin": ["admin", "encrypter", "decrypter"], "app": ["encrypter"]}
 BOUND = ("staging", "prod")
+TEAMS = ["dev/shop", "prod/shop"]
 _numbers = itertools.count(1)
+
+Double = testing.Service | RustDouble
+
+_built = pytest.mark.skipif(
+    not rust_double.BINARY.is_file(), reason="keyreeve-double is not built: cargo build -p keyreeve-testing"
+)
+
+
+@pytest.fixture(scope="session", params=["python", pytest.param("rust", marks=_built)])
+def language(request: pytest.FixtureRequest) -> str:
+    """Whose double it is."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+def service(language: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """`keyreeve dev`, which may make two more environments."""
     service = Dev(tmp_path_factory.mktemp("contract") / "keyreeve")
     with service.running():
@@ -34,15 +52,28 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 
 @pytest.fixture(scope="session")
-def double() -> Iterator[testing.Service]:
-    with testing.Service(teams=["dev/shop"], bound=BOUND) as service:
+def new_double(language: str) -> Callable[[], Double]:
+    """Starts another one."""
+
+    def start() -> Double:
+        if language == "rust":
+            return RustDouble(bound=BOUND, callers=CALLERS, teams=TEAMS)
+        service = testing.Service(teams=["dev/shop"], bound=BOUND)
         for who, roles in CALLERS.items():
-            service.add_caller(who, roles=roles, teams=["dev/shop", "prod/shop"])
-        yield service
+            service.add_caller(who, roles=roles, teams=TEAMS)
+        return service
+
+    return start
 
 
 @pytest.fixture(scope="session")
-def both(double: testing.Service, service: Dev) -> Iterator[Both]:
+def double(new_double: Callable[[], Double]) -> Iterator[Double]:
+    with new_double() as double:
+        yield double
+
+
+@pytest.fixture(scope="session")
+def both(double: Double, service: Dev) -> Iterator[Both]:
     sides = (
         Side("double", {who: double.settings(who) for who in CALLERS}),
         Side("service", {who: service.settings(who) for who in CALLERS}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,16 @@ from support.certificates import Authority
 from support.dev import Dev
 
 from contract.sides import Both, Outcome, Pair, Side, compared
-from keyreeve import testing
 from keyreeve.methods import METHODS
 
 KEY = "envs/dev/teams/shop/keys/orders"
 WATCH, CRYPT = METHODS["Watch"], METHODS["Crypt"]
 
 
-def test_streams_end_with_draining_and_calls_find_nobody(tmp_path: Path) -> None:
+def test_streams_end_with_draining_and_calls_find_nobody(tmp_path: Path, new_double: Callable[[], Any]) -> None:
     service = Dev(tmp_path / "keyreeve")
     service.start()
-    with testing.Service() as double:
+    with new_double() as double:
         sides = Side("double", {"admin": double.settings()}), Side("service", {"admin": service.settings()})
         both = Both(*sides)
         both.call("CreateKey", parent="envs/dev/teams/shop", key_id="orders")
