@@ -57,9 +57,10 @@ mod refusals;
 mod service;
 mod software_token;
 
-pub use caller::Caller;
+pub use caller::{Caller, InvalidCaller};
 pub use faults::Faults;
 pub use guard::NotHere;
 pub use marks::{is_test_ciphertext, is_test_key_id};
+pub use place::PlaceError;
 pub use records::Record;
 pub use service::{Builder, Service, Settings, StartError};

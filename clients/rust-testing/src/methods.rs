@@ -137,8 +137,18 @@ mod tests {
 
     #[test]
     fn every_method_is_known_by_its_path() {
-        assert_eq!(METHODS.len(), 34);
-        assert_eq!(of_path("/keyreeve.v1.CryptoService/Encrypt").unwrap().name, "Encrypt");
+        for (service, name) in [
+            ("Crypto", "Encrypt"),
+            ("Key", "CreateKey"),
+            ("Event", "Watch"),
+            ("System", "WhoAmI"),
+        ] {
+            assert_eq!(
+                of_path(&format!("/keyreeve.v1.{service}Service/{name}")).unwrap().name,
+                name
+            );
+        }
+        assert_eq!(of_path("/keyreeve.v1.CryptoService/Crypt").unwrap().name, CRYPT);
         assert!(of_path("/keyreeve.v1.CryptoService/Sign").is_none() && of_name("Sign").is_none());
     }
 

@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new(authority: &Authority) -> Result<Self, Unusable> {
+    pub fn new(authority: &Authority) -> Result<Self, PlaceError> {
         let place = Self {
             directory: tempfile::Builder::new().prefix("keyreeve-double-").tempdir()?,
         };
@@ -77,7 +77,7 @@ impl Place {
 
 /// The files cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum PlaceError {
     #[error("the test double cannot write its files: is there room in the directory for temporary files?")]
     Files(#[from] io::Error),
     #[error("the test double cannot make its certificates")]

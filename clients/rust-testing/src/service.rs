@@ -30,7 +30,7 @@ use crate::{
     guard,
     host::MemoryHost,
     marks,
-    place::{Place, Unusable},
+    place::{Place, PlaceError},
 };
 
 /// Who calls unless a test says otherwise.
@@ -49,7 +49,7 @@ pub enum StartError {
     #[error(transparent)]
     Caller(#[from] InvalidCaller),
     #[error(transparent)]
-    Place(#[from] Unusable),
+    Place(#[from] PlaceError),
     #[error("the test double's own configuration cannot be used")]
     Config(#[from] ConfigError),
     #[error("the test double cannot draw its root keys")]
@@ -139,7 +139,7 @@ impl Builder {
                 bound.push(id);
             }
         }
-        let authority = Authority::new().map_err(Unusable::from)?;
+        let authority = Authority::new().map_err(PlaceError::from)?;
         let clock = Arc::new(MovedClock::default());
         let host = Arc::new(MemoryHost::new(clock.clone())?);
         let service = Service {
@@ -234,10 +234,10 @@ impl Service {
         let name = caller.name().to_owned();
         let is_new = !lock(&self.callers).contains_key(&name);
         if is_new {
-            let issued = self.authority.client(&caller.spiffe_id()).map_err(Unusable::from)?;
+            let issued = self.authority.client(&caller.spiffe_id()).map_err(PlaceError::from)?;
             issued
                 .write(&self.place.certificate(&name), &self.place.key(&name))
-                .map_err(Unusable::from)?;
+                .map_err(PlaceError::from)?;
         }
         let running = self.running.lock().await;
         let mut callers = lock(&self.callers);
@@ -245,7 +245,7 @@ impl Service {
         changed.insert(name, caller);
         self.place
             .write_identities(changed.values(), &self.bound)
-            .map_err(Unusable::from)?;
+            .map_err(PlaceError::from)?;
         let taken_up = match running.as_ref() {
             Some(server) => server.node().policies.reload().map(drop),
             None => Ok(()),
@@ -255,7 +255,7 @@ impl Service {
             Err(_) => self
                 .place
                 .write_identities(callers.values(), &self.bound)
-                .map_err(Unusable::from)?,
+                .map_err(PlaceError::from)?,
         }
         Ok(taken_up?)
     }
@@ -270,7 +270,7 @@ impl Service {
         self.watch.records.list()
     }
 
-    /// Moves the service's clock forward. What was due meanwhile is done when this returns: scheduled destruction.
+    /// Moves the service's clock forward, at most to the end of its certificates in 2099. What was due meanwhile is done when this returns: scheduled destruction.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         let running = self.running.clone();

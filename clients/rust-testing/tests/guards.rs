@@ -1,9 +1,14 @@
 //! Where the double does not start, and how it says what it is.
 #![allow(clippy::unwrap_used)] // all of this file is a test
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::{Command, Output, Stdio},
+};
 
-use keyreeve_testing::{NotHere, Service, StartError};
+use keyreeve_client::{Client, v1};
+use keyreeve_testing::{NotHere, Service, Settings, StartError};
+use tokio::net::{TcpListener, TcpSocket};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_keyreeve-double");
 
@@ -57,4 +62,42 @@ async fn it_listens_on_loopback_only() {
         .unwrap();
     assert!(six.address().is_ipv6());
     six.client().await.unwrap();
+}
+
+/// A connection to loopback whose other end has another address of this host, as one that was passed on would have.
+#[tokio::test]
+async fn it_answers_nobody_from_elsewhere() {
+    let Some(elsewhere) = other_address() else {
+        println!("NOTE: not tested: this host has no address but loopback");
+        return;
+    };
+    let double = Service::start().await.unwrap();
+    let local = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings {
+        address: local.local_addr().unwrap(),
+        ..double.settings("admin")
+    };
+    tokio::spawn(pass_on(local, elsewhere, double.address()));
+    let client = Client::connect(settings.config()).await.unwrap();
+    let refused = client.who_am_i(v1::WhoAmIRequest::default()).await.err().unwrap();
+    assert_eq!(refused.reason, "UNAUTHENTICATED");
+    assert!(refused.to_string().contains("its own host only"), "{refused}");
+    assert!(double.calls().is_empty());
+}
+
+/// Of this host, towards others; nothing is sent.
+fn other_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback()).then_some(address)
+}
+
+async fn pass_on(local: TcpListener, from: IpAddr, to: SocketAddr) {
+    while let Ok((mut client, _)) = local.accept().await {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut double = socket.connect(to).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut double).await });
+    }
 }
