@@ -6,8 +6,9 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -172,7 +173,7 @@ impl ToCaller {
             Some(Answered::Error(error)) => call.end(&error.reason),
             _ if is_lost => {
                 let reason = "LOG_UNAVAILABLE";
-                let error = item_error(&call.refusal(reason, std::time::Duration::ZERO));
+                let error = item_error(&call.refusal(reason, Duration::ZERO));
                 call.end(reason);
                 return answer(said.tag, Answered::Error(error));
             }
@@ -238,6 +239,6 @@ fn answer(tag: u64, response: Answered) -> Bytes {
     message.freeze()
 }
 
-fn lock(open: &Open) -> std::sync::MutexGuard<'_, HashMap<u64, (UnderWay, bool)>> {
+fn lock(open: &Open) -> MutexGuard<'_, HashMap<u64, (UnderWay, bool)>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! Faults on order: what a test wants to see its application survive.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -163,7 +163,7 @@ impl Faults {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Ordered>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Ordered>> {
         self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,9 @@
 //! What each call passes before the service's own code: peers from elsewhere are refused, faults are met, records are made.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -122,7 +125,7 @@ impl UnderWay {
     }
 
     /// The error that a fault makes of this call.
-    pub fn refusal(&self, reason: &str, retry_after: std::time::Duration) -> Error {
+    pub fn refusal(&self, reason: &str, retry_after: Duration) -> Error {
         refusals::error(reason, retry_after, self.record.method, &self.record.name)
     }
 
@@ -143,7 +146,7 @@ impl UnderWay {
         };
         let reason = reason(response.headers());
         match fault {
-            Some(Fault::LoseAnswer) if reason == OK => self.refuse("LOG_UNAVAILABLE", std::time::Duration::ZERO),
+            Some(Fault::LoseAnswer) if reason == OK => self.refuse("LOG_UNAVAILABLE", Duration::ZERO),
             _ => {
                 self.end(&reason);
                 response
@@ -151,7 +154,7 @@ impl UnderWay {
         }
     }
 
-    fn refuse(self, reason: &str, retry_after: std::time::Duration) -> Response<Body> {
+    fn refuse(self, reason: &str, retry_after: Duration) -> Response<Body> {
         let error = self.refusal(reason, retry_after);
         self.end(reason);
         refused(error)

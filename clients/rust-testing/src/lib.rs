@@ -33,7 +33,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `service.rs`, `place.rs` | the double from its start to its end; its files |
+//! | `service.rs`, `place.rs`, `first_teams.rs`, `background.rs` | the double from its start to its end; its files, first teams, threads |
 //! | `front.rs`, `crypt_messages.rs`, `methods.rs` | what each call and each message of a stream passes before the service's own code |
 //! | `faults.rs`, `refusals.rs`, `records.rs`, `clock.rs` | faults on order, what was called, time that moves |
 //! | `guard.rs`, `marks.rs` | where it does not start; what tells its keys and ciphertexts from those of a service |
@@ -41,11 +41,13 @@
 //! | `caller.rs`, `certificates.rs` | who calls |
 #![forbid(unsafe_code)]
 
+mod background;
 mod caller;
 mod certificates;
 mod clock;
 mod crypt_messages;
 mod faults;
+mod first_teams;
 mod front;
 mod guard;
 mod host;

@@ -25,26 +25,27 @@ impl Place {
         let place = Self {
             directory: tempfile::Builder::new().prefix("keyreeve-double-").tempdir()?,
         };
-        std::fs::create_dir(place.at("policy"))?;
-        std::fs::create_dir(place.at("data"))?;
+        for name in ["tls", "callers", "policy", "data"] {
+            std::fs::create_dir(place.at(name))?;
+        }
         certificates::write(&place.ca(), &authority.certificate_pem)?;
         authority
             .server()?
-            .write(&place.at("server.pem"), &place.at("server.key"))?;
+            .write(&place.at("tls/server.pem"), &place.at("tls/server.key"))?;
         certificates::write(&place.at("policy/apps.cedar"), POLICIES)?;
         Ok(place)
     }
 
     pub fn ca(&self) -> PathBuf {
-        self.at("ca.pem")
+        self.at("tls/ca.pem")
     }
 
     pub fn certificate(&self, caller: &str) -> PathBuf {
-        self.at(&format!("{caller}.pem"))
+        self.at(&format!("callers/{caller}.pem"))
     }
 
     pub fn key(&self, caller: &str) -> PathBuf {
-        self.at(&format!("{caller}.key"))
+        self.at(&format!("callers/{caller}.key"))
     }
 
     pub fn write_identities<'a>(&self, callers: impl Iterator<Item = &'a Caller>, bound: &[String]) -> io::Result<()> {
@@ -61,9 +62,9 @@ impl Place {
              [token]\nmodule = \"/none\"\nlabel = \"double\"\npin_fd = 0\nmanifest = \"/none\"\nenvironments = {bound:?}\n\
              [store]\ndata_dir = {:?}\n[audit]\ndurability = \"written\"\nsegment_mib = 1\n[policy]\ndirectory = {:?}\n\
              [metrics]\nenabled = false\n[security]\nlock_memory = \"off\"\nreflection = true\n",
-            at("server.pem"),
-            at("server.key"),
-            at("ca.pem"),
+            at("tls/server.pem"),
+            at("tls/server.key"),
+            at("tls/ca.pem"),
             at("data"),
             at("policy"),
         );

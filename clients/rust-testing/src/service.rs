@@ -5,27 +5,26 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use keyreeve::{
     clock::Clock,
     config::ConfigError,
-    identity::{Caller as Identified, RequestFacts},
-    keys::{CreateEnvironment, CreateTeam, RequestId},
     model::{EnvironmentName, InvalidName, TeamName},
-    policy::{Context, InvalidPolicies, System, action},
-    server::{InsecureDouble, Node, Server, ServerError, destroy_due},
+    policy::InvalidPolicies,
+    server::{InsecureDouble, Server, ServerError, destroy_due},
     token::TokenError,
 };
 use keyreeve_client::{Client, ClientConfig, ClientError};
-use tokio::runtime::Runtime;
 
 use crate::{
     Caller, Faults, NotHere, Record,
+    background::Background,
     caller::InvalidCaller,
     certificates::Authority,
     clock::MovedClock,
+    first_teams,
     front::{Front, Watch},
     guard,
     host::MemoryHost,
@@ -35,9 +34,6 @@ use crate::{
 
 /// Who calls unless a test says otherwise.
 const ADMIN: &str = "admin";
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// For one step of what is there from the start.
-const STEP: Duration = Duration::from_secs(30);
 
 /// Why a double does not start.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +139,7 @@ impl Builder {
         let clock = Arc::new(MovedClock::default());
         let host = Arc::new(MemoryHost::new(clock.clone())?);
         let service = Service {
-            background: Background::start()?,
+            background: Background::start().map_err(StartError::Runtime)?,
             running: Arc::default(),
             place: Place::new(&authority)?,
             authority,
@@ -166,13 +162,13 @@ impl Builder {
             .await?;
         service.start_again().await?;
         let running = service.running.clone();
-        let populate = async move {
+        let make = async move {
             match running.lock().await.as_ref() {
-                Some(server) => populate(server.node(), &teams).await,
+                Some(server) => first_teams::make(server.node(), &teams).await,
                 None => Ok(()),
             }
         };
-        service.background.run(populate).await?;
+        service.background.run(make).await?;
         Ok(service)
     }
 }
@@ -270,7 +266,8 @@ impl Service {
         self.watch.records.list()
     }
 
-    /// Moves the service's clock forward, at most to the end of its certificates in 2099. What was due meanwhile is done when this returns: scheduled destruction.
+    /// Moves the service's clock forward, at most to the end of its certificates in 2099. What was due meanwhile is done when this
+    /// returns: scheduled destruction.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         let running = self.running.clone();
@@ -349,91 +346,6 @@ impl Settings {
             ("KEYREEVE_KEY", path(&self.key)),
         ]
     }
-}
-
-/// Threads of the double's own: a test may block its, or stop its clock.
-struct Background(Option<Runtime>);
-
-impl Background {
-    fn start() -> Result<Self, StartError> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder
-            .worker_threads(2)
-            .thread_name("keyreeve-double")
-            .enable_all()
-            .build();
-        Ok(Self(Some(runtime.map_err(StartError::Runtime)?)))
-    }
-
-    /// Panics if `work` does.
-    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        let runtime = self.0.as_ref().expect("it is there until the end");
-        match runtime.spawn(work).await {
-            Ok(done) => done,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
-    }
-
-    /// Ends whatever runs, in a thread where blocking is allowed.
-    fn end<T: Send + 'static>(&mut self, running: Arc<tokio::sync::Mutex<Option<T>>>) {
-        let Some(runtime) = self.0.take() else { return };
-        let ending = std::thread::spawn(move || {
-            let entered = runtime.enter();
-            drop(running.try_lock().ok().and_then(|mut running| running.take()));
-            drop(entered);
-            runtime.shutdown_timeout(LAST_WORDS);
-        });
-        let _ = ending.join();
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.end::<()>(Arc::default());
-    }
-}
-
-/// Makes the teams and their environments, as `keyreeve init` does.
-async fn populate(node: &Node, teams: &[TeamName]) -> keyreeve::Result<()> {
-    let mut environments: Vec<EnvironmentName> = Vec::new();
-    for team in teams {
-        let environment = team.environment();
-        if !environments.contains(&environment) {
-            let permit = node
-                .gate
-                .permit::<action::CreateEnvironment>(&job(), &System, Context::none())
-                .await?;
-            let request = CreateEnvironment {
-                name: environment.clone(),
-                production: false,
-                request_id: RequestId::default(),
-            };
-            node.keys.create_environment(permit, request).await?;
-            environments.push(environment.clone());
-        }
-        let permit = node
-            .gate
-            .permit::<action::CreateTeam>(&job(), &environment, Context::none())
-            .await?;
-        let request = CreateTeam {
-            name: team.clone(),
-            request_id: RequestId::default(),
-        };
-        node.keys.create_team(permit, request).await?;
-    }
-    Ok(())
-}
-
-fn job() -> Identified {
-    let started = Instant::now();
-    let facts = RequestFacts {
-        request_id: "init".into(),
-        trace: None,
-        peer: None,
-        deadline: started + STEP,
-        started,
-    };
-    Identified::job("init", facts)
 }
 
 fn variable(name: &str) -> Option<String> {

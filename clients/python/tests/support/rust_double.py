@@ -45,7 +45,7 @@ class RustDouble:
 
     def settings(self, who: str = "admin") -> dict[str, Any]:
         """Arguments of a client."""
-        files = Path(self._found["KEYREEVE_CA"]).parent
+        files = Path(self._found["KEYREEVE_CERT"]).parent
         return {
             "addr": self._found["KEYREEVE_ADDR"],
             "ca": self._found["KEYREEVE_CA"],
