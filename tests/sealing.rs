@@ -146,6 +146,24 @@ async fn one_message_for_two_environments_opens_in_each_and_only_for_whom_may() 
 }
 
 #[tokio::test]
+async fn one_message_for_two_services_opens_at_each_and_is_not_made_if_one_refuses() {
+    let (here, there) = (shared().await, TestServer::start().await);
+    let key = create(here, "dev/shop/sealing-two-services").await;
+    create(&there, "dev/shop/letters").await;
+    let (shop, other) = (client(here, SHOP).await, client(&there, SHOP).await);
+    let theirs = key_name("dev/shop/letters");
+    let ec = context(&[("table", "orders")]);
+    let sealer = Sealer::new(shop.clone(), &key).and_elsewhere(other.clone(), &theirs);
+    let sealed = sealer.seal(b"hello", &ec).await.unwrap();
+    for opener in [Opener::new(shop.clone(), &key), Opener::new(other.clone(), &theirs)] {
+        assert_eq!(opener.open(&sealed, &orders()).await.unwrap().as_bytes(), b"hello");
+    }
+    let absent = Sealer::new(shop, &key).and_elsewhere(other, key_name("dev/payments/absent"));
+    let error = absent.seal(b"hello", &ec).await.err().unwrap();
+    assert_eq!(error.reason, "PERMISSION_DENIED");
+}
+
+#[tokio::test]
 async fn a_suspended_key_opens_nothing_but_what_a_cache_still_holds() {
     let server = shared().await;
     let key = create(server, "dev/shop/sealing-cache").await;

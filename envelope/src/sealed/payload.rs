@@ -39,6 +39,11 @@ impl DataKey {
         Self(SecretBytes::copied(self.0.as_bytes()))
     }
 
+    /// In clear, for another service that is to wrap it, too.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// Whether both are the same key, in constant time.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()

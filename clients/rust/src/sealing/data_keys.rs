@@ -44,6 +44,18 @@ pub trait DataKeys: Send + Sync {
         context: &'a EncryptionContext,
     ) -> Answer<'a, WrappedKey>;
 
+    /// A data key of another service under the primary version of `key`. Whoever does not implement it has no keys for messages of two
+    /// services. Errors: `CONFIGURATION`.
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        _data_key: &'a DataKey,
+        _context: &'a EncryptionContext,
+    ) -> Answer<'a, WrappedKey> {
+        let error = format!("what has the key `{key}` wraps no data key of another service");
+        Box::pin(async move { Err(ClientError::configuration(error)) })
+    }
+
     /// The id by which envelopes name `key`.
     fn key_id<'a>(&'a self, key: &'a str) -> Answer<'a, KeyId>;
 }
@@ -112,6 +124,24 @@ impl DataKeys for Client {
         })
     }
 
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        data_key: &'a DataKey,
+        context: &'a EncryptionContext,
+    ) -> Answer<'a, WrappedKey> {
+        Box::pin(async move {
+            let request = v1::WrapDataKeyRequest {
+                name: key.to_owned(),
+                plaintext: Bytes::from_owner(Wiped(data_key.duplicate())),
+                encryption_context: pairs(context),
+                ..Default::default()
+            };
+            let answer = self.wrap_data_key(request).await?;
+            WrappedKey::from_envelope(answer.ciphertext.to_vec()).map_err(|_| malformed("ciphertext"))
+        })
+    }
+
     fn key_id<'a>(&'a self, key: &'a str) -> Answer<'a, KeyId> {
         Box::pin(async move {
             let answer = self.get_key(v1::GetKeyRequest { name: key.to_owned() }).await?;
@@ -129,6 +159,15 @@ fn data_key(bytes: Bytes) -> Result<DataKey, ClientError> {
         own.zeroize();
     }
     key.ok_or_else(|| malformed("plaintext"))
+}
+
+/// A data key on its way out, wiped when the request is gone.
+struct Wiped(DataKey);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 fn malformed(field: &str) -> ClientError {

@@ -220,6 +220,17 @@ impl DataKeys for Double {
         Box::pin(async { made })
     }
 
+    fn wrap<'a>(
+        &'a self,
+        key: &'a str,
+        data_key: &'a DataKey,
+        context: &'a EncryptionContext,
+    ) -> Answer<'a, WrappedKey> {
+        let service = self.service();
+        let made = service.key(key).map(|key| key.seal(data_key.as_bytes(), context));
+        Box::pin(async { made })
+    }
+
     fn key_id<'a>(&'a self, key: &'a str) -> Answer<'a, KeyId> {
         let mut service = self.service();
         service.ids_asked += 1;

@@ -11,18 +11,25 @@ use crate::ClientError;
 pub(super) struct NamedKey {
     pub source: Arc<dyn DataKeys>,
     pub name: String,
+    /// It is of another service than the sealer's first key.
+    pub elsewhere: bool,
     id: Mutex<Option<KeyId>>,
 }
 
 impl NamedKey {
     pub fn new(source: Arc<dyn DataKeys>, name: String) -> Self {
-        let id = Mutex::new(None);
-        Self { source, name, id }
+        Self {
+            source,
+            name,
+            elsewhere: false,
+            id: Mutex::new(None),
+        }
     }
 
     pub fn pinned(source: Arc<dyn DataKeys>, name: String, id: KeyId) -> Self {
-        let id = Mutex::new(Some(id));
-        Self { source, name, id }
+        let key = Self::new(source, name);
+        key.learn(id);
+        key
     }
 
     /// The id, once it is known.

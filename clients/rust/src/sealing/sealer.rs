@@ -18,7 +18,8 @@ use crate::ClientError;
 /// Seals messages to one or several keys: whoever may unwrap under any of them can open.
 ///
 /// Each message gets a data key of its own, unless [`Self::with_cache`] is on. It is made under the first key; under the others it is
-/// wrapped by ReEncrypt, for which the client needs `ReEncryptFrom` on the first and `ReEncryptTo` on the other.
+/// wrapped by ReEncrypt, for which the client needs `ReEncryptFrom` on the first and `ReEncryptTo` on the other, and under those of another
+/// service by WrapDataKey.
 pub struct Sealer {
     keys: Vec<NamedKey>,
     store_context: bool,
@@ -53,6 +54,16 @@ impl Sealer {
     #[must_use]
     pub fn and_of(mut self, source: impl DataKeys + 'static, key: impl Into<String>) -> Self {
         self.keys.push(NamedKey::new(Arc::new(source), key.into()));
+        self
+    }
+
+    /// And to a key of another service, at which `source` is a client that may `WrapDataKey`: either service opens the message alone. The data
+    /// key goes there in clear, within TLS.
+    #[must_use]
+    pub fn and_elsewhere(mut self, source: impl DataKeys + 'static, key: impl Into<String>) -> Self {
+        let mut key = NamedKey::new(Arc::new(source), key.into());
+        key.elsewhere = true;
+        self.keys.push(key);
         self
     }
 
@@ -144,11 +155,11 @@ impl Sealer {
         let (data_key, envelope) = first.source.generate(&first.name, context).await?;
         let mut wrapped = vec![envelope];
         for key in &self.keys[1..] {
-            let other = key
-                .source
-                .wrap_anew(&first.name, &wrapped[0], &key.name, context)
-                .await?;
-            wrapped.push(other);
+            let wrapping = match key.elsewhere {
+                true => key.source.wrap(&key.name, &data_key, context),
+                false => key.source.wrap_anew(&first.name, &wrapped[0], &key.name, context),
+            };
+            wrapped.push(wrapping.await?);
         }
         Ok(Made { data_key, wrapped })
     }

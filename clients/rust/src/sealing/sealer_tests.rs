@@ -51,6 +51,30 @@ async fn a_message_to_several_keys_opens_with_each_of_them() {
 }
 
 #[tokio::test]
+async fn a_message_to_keys_of_two_services_opens_at_either_alone() {
+    let (here, there) = (Double::new(), Double::new());
+    let ec = context(&[("a", "b")]);
+    let limits = CacheLimits::default();
+    let sealer = Sealer::new(here.clone(), ORDERS).and_elsewhere(there.clone(), ORDERS);
+    let sealer = sealer.with_cache(limits).unwrap();
+    for text in [b"hello", b"again"] {
+        let sealed = sealer.seal(text, &ec).await.unwrap();
+        for service in [&here, &there] {
+            let opener = Opener::new(service.clone(), ORDERS);
+            let opened = opener.open(&sealed, &Expectation::context(ec.clone())).await.unwrap();
+            assert_eq!(opened.as_bytes(), text);
+        }
+    }
+    assert_eq!(here.service().generated, 1);
+    // What is kept goes with the key of either.
+    sealer.evict(there.id(ORDERS));
+    there.go_down();
+    let error = sealer.seal(b"hello", &ec).await.err().unwrap();
+    assert_eq!(error.reason, "UNREACHABLE");
+    assert_eq!(here.service().generated, 2);
+}
+
+#[tokio::test]
 async fn the_context_is_stored_only_when_asked_for() {
     let double = Double::new();
     let ec = context(&[("table", "orders")]);
