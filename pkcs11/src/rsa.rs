@@ -38,10 +38,14 @@ impl RsaPublicKey {
             modulus: without_zeros(modulus).to_vec(),
             exponent: without_zeros(exponent).to_vec(),
         };
-        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-        let sound = odd(&key.modulus) && odd(&key.exponent) && key.exponent != [1] && key.bits() <= 8192;
         // Negative numbers and needless zeros do not come out again.
-        (sound && key.spki() == spki).then_some(key)
+        (key.is_sound() && key.spki() == spki).then_some(key)
+    }
+
+    /// At most 8,192 bits, odd numbers, an exponent above 1. Some modules crash when they work with a key of less.
+    pub fn is_sound(&self) -> bool {
+        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+        odd(&self.modulus) && odd(&self.exponent) && self.exponent != [1] && self.bits() <= 8192
     }
 
     /// DER of the SubjectPublicKeyInfo.
@@ -60,14 +64,23 @@ impl RsaPublicKey {
 impl Session {
     /// Reads the public half of an RSA pair; `None` if the token does not give its numbers.
     pub fn rsa_public_key(&self, public: ObjectHandle) -> Result<Option<RsaPublicKey>, CallError> {
-        let number = |attribute| {
-            let bytes = self.bytes(public, attribute)?;
-            Ok::<_, CallError>(bytes.map(|bytes| without_zeros(&bytes).to_vec()))
-        };
-        let (modulus, exponent) = (number(Attribute::MODULUS)?, number(Attribute::PUBLIC_EXPONENT)?);
+        let (modulus, exponent) = (
+            self.rsa_modulus(public)?,
+            self.number(public, Attribute::PUBLIC_EXPONENT)?,
+        );
         Ok(modulus
             .zip(exponent)
             .map(|(modulus, exponent)| RsaPublicKey { modulus, exponent }))
+    }
+
+    /// Of either half of a pair. `None`: the token does not tell.
+    pub fn rsa_modulus(&self, key: ObjectHandle) -> Result<Option<Vec<u8>>, CallError> {
+        self.number(key, Attribute::MODULUS)
+    }
+
+    fn number(&self, key: ObjectHandle, attribute: Attribute) -> Result<Option<Vec<u8>>, CallError> {
+        let bytes = self.bytes(key, attribute)?;
+        Ok(bytes.map(|bytes| without_zeros(&bytes).to_vec()))
     }
 
     /// Brings a public key in as a session object that wraps and does nothing else.

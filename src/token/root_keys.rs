@@ -55,6 +55,10 @@ pub enum RootKeyError {
         found: String,
         consequence: &'static str,
     },
+    #[error(
+        "the token's pair `{0}` is not whole: it was cut off when it was made; repeat that step, or initialise the token anew"
+    )]
+    HalfMade(&'static str),
     #[error("the token offers neither Ed25519 nor P-256 for the AUDIT pair")]
     NoCurve,
     #[error("the token gives no public key for AUDIT")]
@@ -71,6 +75,7 @@ impl RootKeyError {
             | Self::Missing(_)
             | Self::OtherToken { .. }
             | Self::NoEpoch
+            | Self::HalfMade(_)
             | Self::NoCurve
             | Self::NoPublicKey => false,
         }

@@ -144,13 +144,22 @@ fn common_hash(one: &Member, other: &Member) -> Option<OaepHash> {
     Some(one.oaep_hash?.min(other.oaep_hash?))
 }
 
-/// The TRANSPORT pair is there once and no weaker than it was made: its private half, and the public one.
+/// The TRANSPORT pair is there once, whole, and no weaker than it was made: its private half, and the public one.
+///
+/// Errors: `HalfMade` before the token works with a pair without its numbers, which kills SoftHSM's process.
 pub(super) fn transport(session: &Session, group: &[u8; 16]) -> Result<(ObjectHandle, RsaPublicKey), RootKeyError> {
     let public = only(session, ObjectClass::PublicKey, presets::TRANSPORT_LABEL, group)?;
     let private = only(session, ObjectClass::PrivateKey, presets::TRANSPORT_LABEL, group)?;
     check_transport(session, private)?;
     let key = session.rsa_public_key(public)?.ok_or(RootKeyError::NoPublicKey)?;
-    Ok((private, key))
+    // Not sensitive; a token that tells it of public keys alone is believed.
+    let same = session
+        .rsa_modulus(private)?
+        .is_none_or(|modulus| modulus == key.modulus);
+    match key.is_sound() && same {
+        true => Ok((private, key)),
+        false => Err(RootKeyError::HalfMade(presets::TRANSPORT_LABEL)),
+    }
 }
 
 /// CKA_ID of each KEK and BIND that is a token object here: its end is the epoch.
