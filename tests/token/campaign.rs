@@ -169,7 +169,8 @@ impl<'a> Run<'a> {
     fn round(&mut self, class: &str) -> usize {
         self.read_trace();
         let (function, fault) = *self.dice.one_of(&faults_of(class));
-        let (mut armed, mut together) = self.arm(class, function, fault);
+        let within = if class == "E9" { 1 } else { 8 };
+        let (mut armed, mut together) = self.arm(class, (function, fault), within);
         let (mut done, mut struck) = (0, 0);
         while done < OPERATIONS_A_ROUND || struck == 0 {
             assert!(done < PATIENCE, "{class}: {fault:?} never struck {function}");
@@ -181,7 +182,8 @@ impl<'a> Run<'a> {
             struck += self.read_trace().iter().filter(is_it).count();
             if struck == 0 && self.served.serving() != Some(armed) {
                 self.mend(); // other faults ended that worker
-                (armed, together) = self.arm(class, function, fault);
+                // Some functions are called so rarely that others could do so again and again.
+                (armed, together) = self.arm(class, (function, fault), 1);
             }
         }
         self.mend();
@@ -189,14 +191,11 @@ impl<'a> Run<'a> {
         done
     }
 
-    /// One fault for the worker at work, at one of its next calls; another that may strike any. Returns the worker's pid, and
+    /// One fault for the worker at work, at one of so many of its next calls; another that may strike any. Returns the worker's pid, and
     /// how many operations may be under way together.
-    fn arm(&mut self, class: &str, function: Function, fault: Fault) -> (u32, usize) {
+    fn arm(&mut self, class: &str, (function, fault): (Function, Fault), within: usize) -> (u32, usize) {
         let active = self.wait_for(|run| run.served.serving());
-        let nth = match class {
-            "E9" => 1,
-            _ => 1 + self.dice.below(8) as u64,
-        };
+        let nth = 1 + self.dice.below(within) as u64;
         let mut schedule = Schedule::new(self.dice.roll());
         schedule = schedule.rule(Rule::on(function, fault).nth(nth).only(Only::Pid(active)));
         if class == "E9" {
