@@ -6,7 +6,7 @@
 //! | streams | a slice in memory, read, sealed or opened, into a sink; on one thread and on all cores | *in place*: each chunk where it lies; *read*: copied into a buffer first, as any reader must |
 //! | writer | a slice in memory, written | *in place* |
 //! | values | `seal` and `open`, which allocate their answer | *in place*; *fresh*: into memory that was taken for it |
-//! | small | messages of 64 B and 1 KiB under a kept data key | – |
+//! | small | messages of 64 B and 1 KiB under a kept data key | the cipher under a key that is derived for each message |
 //!
 //! One thread is measured by the time it ran, all cores by the clock. No service takes part: data keys come from memory.
 
@@ -59,6 +59,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
 
 struct Bench<'a> {
     options: &'a Options,
+    service: service::InMemory,
     sealer: Sealer,
     opener: Opener,
     context: EncryptionContext,
@@ -81,7 +82,8 @@ impl<'a> Bench<'a> {
         Ok(Self {
             options,
             sealer: Sealer::new(service.clone(), KEY).with_cache(CacheLimits::default())?,
-            opener: Opener::new(service, KEY).with_cache(CacheLimits::default())?,
+            opener: Opener::new(service.clone(), KEY).with_cache(CacheLimits::default())?,
+            service,
             context: EncryptionContext::from_pairs([("table", "orders")])?,
             cores: thread::available_parallelism()?.get(),
         })
@@ -189,10 +191,13 @@ impl<'a> Bench<'a> {
 
     async fn small(&self, report: &mut Report) -> Result<(), Failure> {
         let expected = self.expected();
+        let raw = raw::Small::new();
+        let asked = self.service.calls();
         for length in [64, 1024] {
             let plaintext = vec![7; length];
             let message = self.sealer.seal(&plaintext, &self.context).await?;
-            let (mut seal, mut open) = (Cell::default(), Cell::default());
+            let sealed = raw.seal(&plaintext)?;
+            let [mut seal, mut open, mut raw_seal, mut raw_open] = [(); 4].map(|()| Cell::default());
             for _ in 0..self.options.rounds {
                 let timer = Timer::start(1)?;
                 for _ in 0..self.options.messages {
@@ -204,11 +209,28 @@ impl<'a> Bench<'a> {
                     black_box(self.opener.open(&message, &expected).await?);
                 }
                 open.0.push(timer.seconds()?);
+                let timer = Timer::start(1)?;
+                for _ in 0..self.options.messages {
+                    black_box(raw.seal(&plaintext)?);
+                }
+                raw_seal.0.push(timer.seconds()?);
+                let timer = Timer::start(1)?;
+                for _ in 0..self.options.messages {
+                    black_box(raw.open(&sealed)?);
+                }
+                raw_open.0.push(timer.seconds()?);
             }
             let each = |cell: &Cell| cell.median() * 1e6 / self.options.messages as f64;
             report.add(format!("seal_{length}_b_kept_key"), each(&seal), "us");
             report.add(format!("open_{length}_b_kept_key"), each(&open), "us");
+            let ratio = |raw: &Cell, ours: &Cell| raw.median() / ours.median();
+            report.add(format!("seal_{length}_b_over_raw"), ratio(&raw_seal, &seal), "×");
+            report.add(format!("open_{length}_b_over_raw"), ratio(&raw_open, &open), "×");
         }
+        // A call of the service for each message otherwise.
+        let messages = 4 * self.options.rounds * self.options.messages;
+        report.add("small_messages", messages as f64, "");
+        report.add("small_messages_calls", (self.service.calls() - asked) as f64, "");
         Ok(())
     }
 }

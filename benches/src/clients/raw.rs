@@ -1,17 +1,21 @@
 //! The ceilings of local sealing: AES-256-GCM of aws-lc-rs over chunks of 16 KiB in memory. In place, and nothing else; and as whoever
-//! writes the loop by hand must do it, whose input has to be read into a buffer.
+//! writes the loop by hand must do it, whose input has to be read into a buffer. Of small messages: a key derived for each.
 
 use std::{hint::black_box, thread};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     error::Unspecified,
+    hkdf::{HKDF_SHA512, Prk},
+    rand,
 };
 
 use crate::Failure;
 
 const CHUNK: usize = 16_384;
 const SLOT: usize = CHUNK + 16;
+/// Salt and message id have so many random bytes.
+const SALT: usize = 40;
 
 pub struct Raw {
     key: LessSafeKey,
@@ -114,6 +118,48 @@ impl Raw {
                 })
             }
         }))
+    }
+}
+
+/// A message of its own key, by HKDF-SHA-512 of the data key with a random salt; answers in memory of their own.
+pub struct Small(Prk);
+
+impl Small {
+    pub fn new() -> Self {
+        Self(Prk::new_less_safe(HKDF_SHA512, &[7; 32]))
+    }
+
+    pub fn seal(&self, text: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut message = vec![0; SALT + text.len() + 16];
+        let (salt, slot) = message.split_at_mut(SALT);
+        rand::fill(salt).map_err(|_| "no random bytes")?;
+        slot[..text.len()].copy_from_slice(text);
+        let (body, tag) = slot.split_at_mut(text.len());
+        let sealed = self.key(salt)?.seal_in_place_separate_tag(nonce(0), Aad::empty(), body);
+        tag.copy_from_slice(sealed.map_err(|_| "not sealed")?.as_ref());
+        Ok(message)
+    }
+
+    pub fn open(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        let (salt, sealed) = message.split_at(SALT);
+        let mut text = sealed.to_vec();
+        let opened = self.key(salt)?.open_in_place(nonce(0), Aad::empty(), &mut text);
+        let length = opened.map_err(|_| "not opened")?.len();
+        text.truncate(length);
+        Ok(text)
+    }
+
+    fn key(&self, salt: &[u8]) -> Result<LessSafeKey, Failure> {
+        let mut key = [0; 32];
+        let info = [b"seal.v1", salt];
+        let derived = self
+            .0
+            .expand(&info, &AES_256_GCM)
+            .and_then(|output| output.fill(&mut key));
+        derived.map_err(|_| "no key")?;
+        Ok(LessSafeKey::new(
+            UnboundKey::new(&AES_256_GCM, &key).map_err(|_| "no key")?,
+        ))
     }
 }
 

@@ -1,5 +1,10 @@
 //! Data keys without a service: one data key, and an envelope that says it is one.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use keyreeve_client::{
     ClientError, DataKeys, EncryptionContext, KeyId, KeyVersion,
     sealed::{DataKey, WrappedKey},
@@ -15,7 +20,11 @@ use crate::Failure;
 const ID: KeyId = KeyId::from_bytes([7; 16]);
 
 #[derive(Clone)]
-pub struct InMemory(WrappedKey);
+pub struct InMemory {
+    wrapped: WrappedKey,
+    /// For data keys.
+    calls: Arc<AtomicU64>,
+}
 
 impl InMemory {
     pub fn new() -> Result<Self, Failure> {
@@ -23,7 +32,18 @@ impl InMemory {
         let keys = MessageKeys::from_prf_output(&[7; 64]);
         let mut envelope = Vec::new();
         prf_commit::seal(&keys, &header, &[0; 32], &[0; 12], &[0; 32], &[7; 32], &mut envelope)?;
-        Ok(Self(WrappedKey::from_envelope(envelope)?))
+        Ok(Self {
+            wrapped: WrappedKey::from_envelope(envelope)?,
+            calls: Arc::default(),
+        })
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -41,10 +61,12 @@ impl DataKeys for InMemory {
     }
 
     fn generate<'a>(&'a self, _: &'a str, _: &'a EncryptionContext) -> Answer<'a, (DataKey, WrappedKey)> {
-        ready((data_key(), self.0.clone()))
+        self.called();
+        ready((data_key(), self.wrapped.clone()))
     }
 
     fn unwrap<'a>(&'a self, _: &'a str, _: &'a WrappedKey, _: &'a EncryptionContext) -> Answer<'a, DataKey> {
+        self.called();
         ready(data_key())
     }
 
