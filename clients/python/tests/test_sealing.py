@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from support.dev import Dev
 
 from keyreeve import AsyncClient, Client, Event, Identity, SecretBytes, errors, inspect
 from keyreeve.sealed import header as headers
-from keyreeve.sealed import streams
+from keyreeve.sealed import payload, streams
 from keyreeve.sealed.header import Wrapped
 
 CONTEXT = {"table": "orders", "row": "7"}
@@ -478,3 +479,36 @@ def test_an_async_stream_that_is_not_whole_or_not_ready_is_refused(dev: Dev, cli
                 await aio.sealer(key).seal_stream(blocked, AsyncHalf())
 
     asyncio.run(work())
+
+
+def test_a_target_that_keeps_what_it_is_given_has_the_whole_message(client: Client, key: str) -> None:
+    class Keeping:
+        def __init__(self) -> None:
+            self.parts: list[bytes] = []
+
+        def write(self, data: bytes) -> int:
+            self.parts.append(data)
+            return len(data)
+
+    plain = random.Random(1).randbytes(1_000_000)
+    sealed, opened = Keeping(), Keeping()
+    client.sealer(key).seal_stream(io.BytesIO(plain), sealed)  # type: ignore[arg-type]
+    client.opener(key).open_stream(io.BytesIO(b"".join(sealed.parts)), opened)  # type: ignore[arg-type]
+    assert b"".join(opened.parts) == plain
+
+
+def test_streams_are_the_same_where_the_cipher_cannot_write_into_a_buffer(
+    client: Client, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = random.Random(2).randbytes(1_000_000)
+    for sealing, opening in [(True, False), (False, True)]:
+        monkeypatch.setattr(payload, "_HAS_INTO", sealing)
+        sealed, opened = io.BytesIO(), io.BytesIO()
+        client.sealer(key).seal_stream(io.BytesIO(plain), sealed)
+        monkeypatch.setattr(payload, "_HAS_INTO", opening)
+        client.opener(key).open_stream(io.BytesIO(sealed.getvalue()), opened)
+        assert opened.getvalue() == plain
+        damaged = bytearray(sealed.getvalue())
+        damaged[-20_000] ^= 1
+        with pytest.raises(errors.DecryptFailed):
+            client.opener(key).open_stream(io.BytesIO(damaged), io.BytesIO())

@@ -26,6 +26,9 @@ TAG = 16
 SEALED_CHUNK = CHUNK + TAG
 MOST_CHUNKS = 1 << 32
 
+_HAS_INTO = hasattr(AESGCM, "encrypt_into")
+"""Since `cryptography` 47."""
+
 _LABEL = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 
 
@@ -49,6 +52,26 @@ class PayloadKey:
             return self._cipher.decrypt(self._nonce(number), chunk, None)
         except InvalidTag:
             pass
+        raise unopenable()
+
+    def seal_into(self, number: int, chunk: bytes | memoryview, out: memoryview) -> None:
+        """`out`: 16 bytes longer than the chunk."""
+        if _HAS_INTO:
+            self._cipher.encrypt_into(self._nonce(number), chunk, None, out)
+        else:
+            out[:] = self.seal(number, chunk)
+
+    def open_into(self, number: int, chunk: bytes | memoryview, out: memoryview) -> None:
+        """`out`: 16 bytes shorter than the chunk. What it holds after an error is no plaintext."""
+        if not _HAS_INTO:
+            out[:] = self.open(number, chunk)
+            return
+        try:
+            self._cipher.decrypt_into(self._nonce(number), chunk, None, out)
+        except InvalidTag:
+            pass
+        else:
+            return
         raise unopenable()
 
     def _nonce(self, number: int) -> bytes:
@@ -83,6 +106,16 @@ class Sealing:
         self._count(len(data))
         return b"".join(self._chunks(data))
 
+    def update_into(self, data: bytes | memoryview, buffer: memoryview) -> memoryview:
+        """As `update`, into the beginning of `buffer`, which has room for one chunk more than `data`, all of them sealed."""
+        self._count(len(data))
+        end = 0
+        for chunk in self._cut(data):
+            begin, end = end, end + len(chunk) + TAG
+            self._key.seal_into(self._number, chunk, buffer[begin:end])
+            self._number += 1
+        return buffer[:end]
+
     def whole(self, data: bytes) -> bytes:
         """The whole message of `data`."""
         return _joined(self._whole(data))
@@ -93,6 +126,9 @@ class Sealing:
         yield self.finish()
 
     def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
+        return map(self._next, self._cut(data))
+
+    def _cut(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         view = memoryview(data)
         if self._left:
             missing = CHUNK - len(self._left)
@@ -100,11 +136,11 @@ class Sealing:
             view = view[missing:]
             if len(self._left) < CHUNK:
                 return
-            yield self._next(self._left)
+            yield self._left
             self._left = b""
         whole = len(view) - len(view) % CHUNK
         for at in range(0, whole, CHUNK):
-            yield self._next(view[at : at + CHUNK])
+            yield view[at : at + CHUNK]
         self._left = bytes(view[whole:])
 
     def finish(self) -> bytes:
@@ -146,6 +182,16 @@ class Opening:
         self._count(len(data))
         return b"".join(self._chunks(data))
 
+    def update_into(self, data: bytes | memoryview, buffer: memoryview) -> memoryview:
+        """As `update`, into the beginning of `buffer`, which is larger than `data` by a chunk."""
+        self._count(len(data))
+        end = 0
+        for chunk in self._cut(data):
+            begin, end = end, end + len(chunk) - TAG
+            self._key.open_into(self._number, chunk, buffer[begin:end])
+            self._number += 1
+        return buffer[:end]
+
     def whole(self, data: bytes | memoryview) -> bytes:
         """Plaintext of all chunks."""
         return _joined(self._whole(data))
@@ -155,11 +201,15 @@ class Opening:
         yield self.finish()
 
     def _chunks(self, data: bytes | memoryview) -> Iterator[bytes]:
+        for chunk in self._cut(data):
+            yield self._key.open(self._number, chunk)
+            self._number += 1
+
+    def _cut(self, data: bytes | memoryview) -> Iterator[memoryview]:
         view = memoryview(self._left + bytes(data) if self._left else data)
         whole = len(view) - len(view) % SEALED_CHUNK
         for at in range(0, whole, SEALED_CHUNK):
-            yield self._key.open(self._number, view[at : at + SEALED_CHUNK])
-            self._number += 1
+            yield view[at : at + SEALED_CHUNK]
         self._left = bytes(view[whole:])
 
     def finish(self) -> bytes:

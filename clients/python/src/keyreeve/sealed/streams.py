@@ -17,16 +17,18 @@ from keyreeve.sealed.header import FIXED, PREFIX, Header, unopenable
 from keyreeve.sealed.payload import CHUNK, SEALED_CHUNK, Opening, Sealing
 
 AT_ONCE, SEALED_AT_ONCE = 16 * CHUNK, 16 * SEALED_CHUNK
-"""So much that its parts are still in the processor's cache when they are joined: 64 chunks open at half the speed. Whole chunks, so
-that none is left over to be joined with the next read.
+"""So much that its parts stay in the processor's cache: 64 chunks open at half the speed. Whole chunks, so that none is left over to be
+joined with the next read.
 """
+_BUFFER = SEALED_AT_ONCE + SEALED_CHUNK
 
 
 def seal(sealing: Sealing, source: BinaryIO, target: BinaryIO) -> None:
     """Seals what is left of `source`."""
     write(target, sealing.head)
+    buffer = _buffer_for(target)
     while data := read(source, AT_ONCE):
-        write(target, sealing.update(data))
+        write(target, sealing.update_into(data, buffer) if buffer else sealing.update(data))
     write(target, sealing.finish())
 
 
@@ -45,9 +47,19 @@ def read_prefix(source: BinaryIO) -> bytes:
 
 def open_to(opening: Opening, source: BinaryIO, target: BinaryIO) -> None:
     """Writes each chunk after it verified. Only when this returns is the message known to be complete."""
-    while data := read(source, SEALED_AT_ONCE):
-        write(target, opening.update(data))
+    buffer = _buffer_for(target)
+    try:
+        while data := read(source, SEALED_AT_ONCE):
+            write(target, opening.update_into(data, buffer) if buffer else opening.update(data))
+    finally:
+        if buffer:
+            buffer[:] = bytes(len(buffer))
     write(target, opening.finish())
+
+
+def _buffer_for(target: BinaryIO) -> memoryview | None:
+    """One buffer for all reads, if the target is of `io`, whose `write` keeps nothing of what it is given; another one might."""
+    return memoryview(bytearray(_BUFFER)) if isinstance(target, io.IOBase) else None
 
 
 @contextlib.contextmanager
@@ -132,7 +144,7 @@ def read(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def write(target: BinaryIO, data: bytes) -> None:
+def write(target: BinaryIO, data: bytes | memoryview) -> None:
     """All of `data`: raw files take less at once."""
     while data:
         written: int | None = target.write(data)
