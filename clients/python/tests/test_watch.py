@@ -315,7 +315,7 @@ def test_rule_7_a_watch_that_ends_before_it_was_told_anything_leaves_the_trial_t
         changes._connections = Closed()  # type: ignore[assignment]
         with pytest.raises(errors.ClientClosed):
             next(changes)
-        assert not endpoints._circuits[dev.address].trying
+        assert not endpoints._circuits[client.endpoints[0].address].trying
         assert client.watch(key).message()
         assert client.endpoints[0].circuit == "closed"
 
