@@ -278,6 +278,27 @@ def test_an_unexpected_end_of_the_watch_leaves_the_bounds() -> None:
     assert [event.method for event in told if event.name == "call"] == ["GenerateDataKey"]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_so_does_one_that_comes_while_the_refused_names_are_looked_for(kind: str) -> None:
+    async def watched(aio: AsyncClient) -> bool:
+        async with aio:
+            aio._watch.add(key_name("dev/shop/one"))
+            for _ in range(500):
+                await asyncio.sleep(0 if aio._watch._watched.over else 0.01)
+            return aio._watch._watched.over
+
+    with testing.Service() as service:
+        service.client().create_key("dev/shop/one")
+        service.faults.fail("PERMISSION_DENIED", 1, calls=["Watch"])
+        service.faults.fail("INTERNAL", None, calls=["Watch"])
+        if kind == "async":
+            assert asyncio.run(watched(service.async_client(data_key_cache=True)))
+        else:
+            cached = service.client(data_key_cache=True)
+            cached._watch.add(key_name("dev/shop/one"))
+            until(lambda: cached._watch._watched.over)
+
+
 def test_a_client_that_is_closed_ends_its_watches(dev: Dev, key: str) -> None:
     client = Client(**dev.settings())
     changes = client.watch(key)

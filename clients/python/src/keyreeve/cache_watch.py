@@ -137,7 +137,8 @@ class CacheWatch:
                         return False
         except REFUSALS:
             return True
-        except PositionUnknown:
+        except KeyreeveError:
+            # Of no single name: the stream of all meets it, too.
             pass
         return False
 
